@@ -1,0 +1,1 @@
+"""Put the paper of the day on trial: importable parts, measured claims, verdicts."""

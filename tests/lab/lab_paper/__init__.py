@@ -1,0 +1,1 @@
+"""A paper made up for the tests of the runner: its arms draw noise, sleep, fail and die on demand."""

@@ -1,0 +1,188 @@
+"""What people and programs are shown: terminal, HTML, JSON, the latest verdicts, the reference evidence."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from papertrial.trial.latest import recall, remember
+from papertrial.trial.reference import (
+    load_reference,
+    make_reference,
+    reference_verdicts,
+    staleness,
+    write_reference,
+)
+from papertrial.trial.report import render_report, write_report
+from papertrial.trial.summary import command_for, summarise
+from papertrial.trial.terminal import Progress, print_summary
+
+
+@pytest.fixture
+def summary(bench, lab):
+    trial = bench.module.NoiseTrial()
+    timing = bench.module.TimingTrial(milliseconds=0.2)
+    runs = {
+        "noise": (trial, bench.run(trial=trial)),
+        "timing": (timing, bench.run(trial=timing, name="timing")),
+    }
+    return summarise(lab.card, lab.trials(), runs)
+
+
+class Reader(HTMLParser):
+    """Collects tags, what they load, and their texts; complains where tags do not match."""
+
+    VOID = frozenset({"meta", "br", "hr", "img", "rect", "line", "circle", "path", "use", "link"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loads, self.tags, self.unlabelled = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        self.tags.append(tag)
+        self.loads += [value for name, value in attributes if name in ("src", "srcset", "data", "background")]
+        if tag in ("img", "svg", "video") and not (named.get("alt") or named.get("aria-label")):
+            self.unlabelled.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.VOID:
+            return
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_whole_and_loads_nothing_from_outside(summary):
+    text = render_report([summary])
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert "script" not in reader.tags
+    assert reader.unlabelled == []
+    assert all(load.startswith("data:") for load in reader.loads)
+    assert not re.search(r"url\(\s*['\"]?http|@import|@font-face", text)
+    assert "prefers-color-scheme: dark" in text
+    assert "width=device-width" in text
+
+
+def test_the_report_says_everything_that_a_reader_asks(summary):
+    text = render_report([summary])
+    for said in (
+        "A Paper: Made Up for the Tests",
+        "Table 2",  # the paper's source
+        "noise, no model",  # the scale
+        "papertrial try lab_paper.noise",  # the command
+        "needs a cluster",  # why a claim is untested
+        "trial noise: two runs give the same numbers",  # a finding's check
+        "없음.",
+        "rate 0.1",  # the tuned point
+        summary.trials["noise"].machines[0],
+    ):
+        assert said in text, said
+
+
+def test_text_from_a_card_is_escaped(summary):
+    text = render_report([summary])
+    assert "<at>" not in text
+    assert "&lt;at&gt;" in text
+    assert "<b>noise</b>" not in text
+
+
+def test_the_same_run_gives_the_same_path(summary, tmp_path):
+    first = write_report(tmp_path, [summary])
+    assert write_report(tmp_path, [summary]) == first
+    assert write_report(tmp_path, [summary, summary]) != first
+
+
+def test_the_json_is_strict_and_holds_claims_and_numbers(summary):
+    from papertrial.trial.files import to_json
+
+    raw = json.loads(to_json(summary.as_json()), parse_constant=lambda name: pytest.fail(name))
+    lower = next(claim for claim in raw["claims"] if claim["name"] == "lower")
+    assert lower["word"] == "holds"
+    assert lower["relation"] == "difference < 0"
+    assert lower["scale"] == "noise, no model"
+    assert len(raw["trials"]["noise"]["measurements"]) == 6
+
+
+def test_the_terminal_shows_the_claims_plainly(summary):
+    out = Console(file=io.StringIO(), width=140)
+    print_summary(out, summary)
+    text = out.file.getvalue()
+    assert "✔ holds" in text
+    assert "– untested here: needs a cluster" in text
+    assert "0.400x" in text
+    assert "\x1b" not in text
+
+
+def test_progress_off_a_terminal_is_one_line_a_pair(bench):
+    out = Console(file=io.StringIO(), width=120)
+    trial = bench.module.NoiseTrial()
+    with Progress(out, "lab_paper.noise", trial) as progress:
+        bench.run(trial=trial, listener=progress, seeds=1)
+    lines = out.file.getvalue().splitlines()
+    assert len(lines) == 5
+    assert "method tuning: rate 0.01" in lines[0]
+    assert "baseline seed 0: loss" in lines[3]
+
+
+def test_progress_on_a_terminal_shows_the_running_step(bench):
+    out = Console(file=io.StringIO(), width=120, force_terminal=True)
+    trial = bench.module.NoiseTrial(seconds=0.5)
+    with Progress(out, "lab_paper.noise", trial) as progress:
+        bench.run(trial=trial, listener=progress, seeds=1)
+    text = out.file.getvalue()
+    assert re.search(r"step \d+/20", text)
+    assert "loss" in text
+
+
+def test_the_latest_verdict_on_each_claim_is_kept(summary, tmp_path):
+    remember(tmp_path, summary)
+    kept = recall(tmp_path, "lab_paper")
+    assert set(kept) == {"lower", "small", "fast"}
+    assert kept["lower"].verdict == summary.verdicts["lower"]
+    assert kept["fast"].scale == "two sleeps"
+    assert recall(tmp_path, "no_paper") == {}
+
+
+def test_reference_evidence_comes_back_and_grows_stale(summary, lab, tmp_path, monkeypatch, bench):
+    from papertrial.trial.rooms import Room
+
+    room = Room(lab.name, lab.field, tmp_path, lab.package)
+    (tmp_path / "card.toml").write_text((lab.folder / "card.toml").read_text())
+    assert "has no reference evidence" in staleness(room)[0]
+    types = dict(lab.trials())
+    defaults = {"noise": bench.module.NoiseTrial(), "timing": bench.module.TimingTrial()}
+    runs = {name: (trial, bench.run(trial=trial, name=name)) for name, trial in defaults.items()}
+    path = write_reference(tmp_path, make_reference(summarise(lab.card, types, runs), types))
+    assert path.stat().st_size < 20_000
+    assert staleness(room) == []
+    assert load_reference(room)["trials"]["noise"]["arms"]["method"]["point"] == {"rate": 0.1}
+    assert reference_verdicts(room)["lower"].verdict.word == "holds"
+
+    monkeypatch.setattr(bench.module.NoiseTrial, "version", 2)
+    assert "lab_paper.noise: its version or default settings have changed" in staleness(room)[0]
+    monkeypatch.undo()
+    text = (tmp_path / "card.toml").read_text().replace("ratio < 0.5", "ratio < 0.6")
+    (tmp_path / "card.toml").write_text(text)
+    changed = Room(lab.name, lab.field, tmp_path, lab.package)
+    assert "a tested claim of its card has changed" in staleness(changed)[0]
+
+
+def test_the_command_repeats_the_run(bench):
+    trial = bench.module.NoiseTrial(gap=2.5, raising="two words")
+    command = command_for("lab_paper.noise", trial, seeds=7, arms=("method",))
+    assert command == "papertrial try lab_paper.noise --seeds 7 --arms method --gap 2.5 --raising 'two words'"
+    assert (
+        command_for("lab_paper.noise", bench.module.NoiseTrial(), seeds=3) == "papertrial try lab_paper.noise"
+    )
