@@ -1,0 +1,3 @@
+"""Small data that any machine has or can make: text, tokens, arithmetic."""
+
+from __future__ import annotations
