@@ -38,3 +38,14 @@ def test_a_corridor_imports_no_room(graph):
                 assert not any(f"{imported}.".startswith(f"{room}.") for room in rooms), (
                     f"{module} -> {imported}"
                 )
+
+
+def test_a_mechanism_stands_alone(graph):
+    """Only `trial.py` and files ending in `_trial.py` know what a trial is; nothing knows the command line."""
+    for field in {room.package.rpartition(".")[0] for room in ROOMS.values()}:
+        for module in {field} | graph.find_descendants(field):
+            for imported in graph.find_modules_directly_imported_by(module):
+                assert not imported.startswith("papertrial.cli"), f"{module} imports {imported}"
+                if imported.startswith("papertrial.trial"):
+                    name = module.rpartition(".")[2]
+                    assert name == "trial" or name.endswith("_trial"), f"{module} imports {imported}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Fact = str | int | float | bool | None
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Told by a deed while it works."""
 

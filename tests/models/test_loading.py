@@ -232,3 +232,14 @@ class TestBadInput:
         assert seen["local_files_only"] is True
         assert seen["use_safetensors"] is True
         assert seen["trust_remote_code"] is False
+
+
+def test_a_generic_tokenizer_beside_a_qwen2_stays_what_it_is(tmp_path):
+    """Saved by train_bpe next to a Qwen2's config, it must give the ids that it was trained to give."""
+    from papertrial.data.tokens import train_bpe
+
+    tokenizer = train_bpe(["def add(left, right): return left + right\n" * 50], 270)
+    load_causal_lm("tiny-qwen2", vocab_size=len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    text = "def add(right, left):\n    return 2024"
+    assert load_tokenizer(str(tmp_path))(text)["input_ids"] == tokenizer(text)["input_ids"]

@@ -120,7 +120,7 @@ def test_the_terminal_shows_the_claims_plainly(summary):
     print_summary(out, summary)
     text = out.file.getvalue()
     assert "✔ holds" in text
-    assert "– untested here: needs a cluster" in text
+    assert "– untested here: It works <at> scale (needs a cluster)" in text
     assert "0.400x" in text
     assert "\x1b" not in text
 
@@ -167,7 +167,7 @@ def test_reference_evidence_comes_back_and_grows_stale(summary, lab, tmp_path, m
     path = write_reference(tmp_path, make_reference(summarise(lab.card, types, runs), types))
     assert path.stat().st_size < 20_000
     assert staleness(room) == []
-    assert load_reference(room)["trials"]["noise"]["arms"]["method"]["point"] == {"rate": 0.1}
+    assert load_reference(room)["trials"]["noise"]["points"] == {"method": {"rate": 0.1}}
     assert reference_verdicts(room)["lower"].verdict.word == "holds"
 
     monkeypatch.setattr(bench.module.NoiseTrial, "version", 2)

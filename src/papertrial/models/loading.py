@@ -17,7 +17,9 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
 from papertrial.errors import BadInputError, unknown
@@ -25,6 +27,7 @@ from papertrial.hub import hub_errors, hub_has
 from papertrial.models.devices import resolve_device, resolve_dtype
 from papertrial.models.tiny import TINY_MODELS, tiny_model
 
+_GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _NEW_HEADS = ("score.", "classifier.")  # what transformers calls the head of a token classifier
 
 
@@ -117,7 +120,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         )
     source, offline = _source(name, needs="tokenizer_config.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=offline)
+        # AutoTokenizer goes by the model's type and would turn a generic tokenizer beside a Qwen2 into a Qwen2's.
+        saved = get_tokenizer_config(source, local_files_only=offline).get("tokenizer_class")
+        kind: Any = PreTrainedTokenizerFast if saved in _GENERIC_TOKENIZERS else AutoTokenizer
+        tokenizer = kind.from_pretrained(source, trust_remote_code=False, local_files_only=offline)
     except hub_errors(ValueError, KeyError) as problem:
         raise _not_loaded("tokenizer", name, problem) from problem
     if not isinstance(tokenizer, PreTrainedTokenizerBase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 MetricKind = Literal["sampled", "timed", "exact"]
 Direction = Literal["lower", "higher"]
@@ -30,6 +30,7 @@ class Metric:
     shown: bool = True
 
 
+@runtime_checkable
 class Watch(Protocol):
     """What a measurement may tell while it runs. Handed to `Trial.measure` by the runner."""
 

@@ -96,8 +96,11 @@ class PoolExecutor:
         self._fill()
 
     def close(self) -> None:
-        """End the workers at once."""
+        """End the workers: at once where they still work, else in good order."""
         self._queue.clear()
+        if self._pool is not None and not self._running:
+            self._pool.shutdown()
+            self._pool = None
         self._running.clear()
         self._drop_pool()
 
@@ -241,6 +244,7 @@ def _start_worker(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of several workers are noise
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if sys.platform != "win32":
         import signal

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 REFERENCE_FILE = "reference.json"
-_DIGITS = 6
+_DIGITS = 5
 
 
 def make_reference(summary: PaperSummary, trials: Mapping[str, type[Trial]]) -> dict[str, Any]:
@@ -45,23 +45,14 @@ def make_reference(summary: PaperSummary, trials: Mapping[str, type[Trial]]) -> 
                 "settings": settings_of(trials[name]()),
                 "scale": trial.scale,
                 "command": trial.command,
-                "arms": {
-                    arm.arm: {
-                        "point": dict(arm.point),
-                        "metrics": {
-                            metric: [_short(spread.centre), _short(spread.width)]
-                            for metric, spread in arm.metrics.items()
-                        },
-                        "wall_seconds": _short(arm.wall_seconds),
-                    }
-                    for arm in trial.arms
-                },
+                "points": {arm.arm: dict(arm.point) for arm in trial.arms if arm.point},
+                "metrics": list(trial.metrics),
                 "measurements": [
-                    [one.arm, one.seed, {name: _short(value) for name, value in one.metrics.items()}]
+                    [one.arm, one.seed, *(_short(one.metrics[metric]) for metric in trial.metrics)]
                     for one in trial.measurements
                 ],
                 "sweep": [
-                    [one.arm, dict(one.point), {name: _short(value) for name, value in one.metrics.items()}]
+                    [one.arm, dict(one.point), *(_short(one.metrics[metric]) for metric in trial.metrics)]
                     for one in trial.sweep
                 ],
             }
@@ -138,5 +129,5 @@ def claims_hash(card: Card) -> str:
     return hashlib.sha256(to_json(deciding)).hexdigest()[:10]
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{_DIGITS}g}")
+def _short(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")

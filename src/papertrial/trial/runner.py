@@ -137,7 +137,10 @@ class _Run:
                 for seed in seeds
             ]
         else:
-            pairs = [(arm, seed, best[arm]) for seed in seeds for arm in arms]
+            # The first arm of every seed goes first, so that what seeds prepare is prepared side by side.
+            order = [(arm, seed) for seed in seeds for arm in arms[:1]]
+            order += [(arm, seed) for seed in seeds for arm in arms[1:]]
+            pairs = [(arm, seed, best[arm]) for arm, seed in order]
             jobs = [(job_name(*pair), (pair,)) for pair in pairs]
         self._run("measuring", jobs)
 

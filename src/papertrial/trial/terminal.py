@@ -158,26 +158,26 @@ def arms_table(trial: TrialSummary) -> Table:
 
 
 def claims_table(summary: PaperSummary) -> Table:
-    """Return the claims of a paper with their verdicts."""
+    """Return the claims that were measured, with their verdicts."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for title in ("claim", "paper", "here, 95 % interval", "verdict"):
-        table.add_column(title, overflow="fold")
-    for claim in summary.card.claims:
+    for title, share in (("claim", 5), ("paper", 4), ("here, 95 % interval", 3), ("verdict", 3)):
+        table.add_column(title, overflow="fold", ratio=share)
+    for claim in summary.card.tested:
         verdict = summary.verdicts[claim.name]
+        if verdict.word == "not measured":
+            continue
         table.add_row(
             claim.says,
             f"{claim.paper.value} ({claim.paper.source})",
             here_text(claim, verdict, summary),
-            verdict_text(claim, verdict),
+            verdict_text(verdict),
         )
     return table
 
 
-def verdict_text(claim: Claim, verdict: Verdict) -> Text:
+def verdict_text(verdict: Verdict) -> Text:
     """Return the verdict as sign and words; colour only repeats them."""
     text = Text(f"{SIGNS[verdict.word]} {verdict.word}", style=STYLES[verdict.word])
-    if verdict.word == "untested":
-        return text + Text(f" here: {claim.untested}" + (f"; {claim.command}" if claim.command else ""))
     if verdict.adjusted is not None:
         text += Text(f" ({verdict.adjusted} after Holm)", style="dim")
     if verdict.notes:
@@ -201,10 +201,28 @@ def print_summary(console: Console, summary: PaperSummary) -> None:
         for failure in trial.failures:
             console.print(f"  {failure.arm} seed {failure.seed} failed: {failure.error}", style="red")
     console.print(Padding(claims_table(summary), (0, 0, 0, 2)))
+    _print_untested(console, summary)
     if summary.card.findings:
         count = len(summary.card.findings)
         things = "1 thing" if count == 1 else f"{count} things"
         console.print(f"  found: {things} to know (papertrial papers {summary.card.name})")
+
+
+def _print_untested(console: Console, summary: PaperSummary) -> None:
+    """Name the claims that cannot be tested here, and how many belong to trials that were not run."""
+    for claim in summary.card.claims:
+        if claim.untested is not None:
+            text = Text.assemble(
+                f"{SIGNS['untested']} untested here: {claim.says} ", (f"({claim.untested})", "dim")
+            )
+            console.print(Padding(text, (0, 0, 0, 2)))
+            if claim.command:
+                console.print(Text(f"      {claim.command}", style="dim"), soft_wrap=True)
+    others = sum(verdict.word == "not measured" for verdict in summary.verdicts.values())
+    if others:
+        console.print(
+            f"  {SIGNS['not measured']} {others} more to measure: papertrial try {summary.card.name}"
+        )
 
 
 def here_text(claim: Claim, verdict: Verdict, summary: PaperSummary) -> str:
