@@ -67,7 +67,7 @@ def test_an_arm_that_raises_is_exit_code_1(run):
         (("try", "lab_paper.noise", "--arms", "metod"), "unknown arm 'metod'; did you mean method?"),
         (("try",), "name a paper"),
         (("tri", "lab_paper"), "unknown command 'tri'; did you mean try?"),
-        (("apply", "great"), "unknown deed 'great'; did you mean greet?"),
+        (("apply", "great"), "unknown deed 'great'; did you mean greet"),
         (("apply", "greet", "--method", "other"), "unknown method for greet 'other'"),
         (("apply", "greet", "--nam", "x"), "no option '--nam'; did you mean --name?"),
         (("evidence", "lab_paper", "--format", "xml"), "invalid choice"),

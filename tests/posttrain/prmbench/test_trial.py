@@ -114,6 +114,6 @@ def test_unknown_arms_are_named(row, tmp_path):
 
 
 def test_the_scale_says_what_ran():
-    assert "350 + 300 steps" in ProceduralTrial().scale()
+    assert "7 + 9 steps" in ProceduralTrial(language_steps=7, steps=9).scale()
     assert "files" in RowsTrial(data="x").scale()
     assert "procedural" in RowsTrial().scale()
