@@ -186,3 +186,18 @@ def test_the_command_repeats_the_run(bench):
     assert (
         command_for("lab_paper.noise", bench.module.NoiseTrial(), seeds=3) == "papertrial try lab_paper.noise"
     )
+
+
+def test_a_smoothed_curve_is_the_mean_of_its_last_points():
+    import numpy as np
+
+    from papertrial.trial.plots import _moving_mean
+
+    rows = np.random.default_rng(0).normal(size=(2, 50))
+    smooth = _moving_mean(rows, 4)
+    assert smooth.shape == (2, 47)
+    for at in range(47):
+        np.testing.assert_allclose(smooth[:, at], rows[:, at : at + 4].mean(axis=1), atol=1e-12)
+    np.testing.assert_array_equal(
+        _moving_mean(rows, 1), np.diff(np.cumsum(np.pad(rows, ((0, 0), (1, 0))), axis=1))
+    )

@@ -13,13 +13,19 @@ from papertrial.trial.formats import number
 from papertrial.trial.summary import TrialSummary
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 # Okabe and Ito's colours, safe for the colour-blind: without yellow, which white swallows, and with the blue
-# lightened until it stands on black too.
-PALETTE = ("#3A87C8", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6FD1", "#7A7A7A")
+# lightened until it stands on black too; then four of Paul Tol's muted ones.
+PALETTE: tuple[str, ...] = (
+    *("#3A87C8", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6FD1", "#7A7A7A"),
+    *("#44AA99", "#AA4466", "#999933", "#B07AA1"),
+)
 _INK = "#010203"  # replaced by currentColor, so that the page's theme decides
+_SMOOTHED_TO = 40  # about as many independent points as a curve can show without turning into noise
 _LEFT, _RIGHT = 8.0, 192.0
 
 
@@ -42,13 +48,16 @@ def curve_figure(trial: TrialSummary, name: str) -> str:
 
     figure, axes = _figure(height=3.4)
     colours = arm_colours([arm.arm for arm in trial.arms])
-    ends = []
+    ends, smoothed = [], ""
     for arm in colours:
         curves = [values[name] for values in trial.curves.get(arm, {}).values() if name in values]
         if not curves:
             continue
         grid = np.unique(np.concatenate([np.asarray(steps, dtype=float) for steps, _ in curves]))
         rows = np.stack([np.interp(grid, steps, numbers) for steps, numbers in curves])
+        window = max(1, len(grid) // _SMOOTHED_TO)
+        grid, rows = grid[window - 1 :], _moving_mean(rows, window)
+        smoothed = f", mean of {window} points" if window > 1 else ""
         mean = rows.mean(axis=0)
         axes.plot(grid, mean, color=colours[arm], linewidth=1.6, label=arm)
         axes.fill_between(
@@ -57,7 +66,7 @@ def curve_figure(trial: TrialSummary, name: str) -> str:
         if math.isfinite(mean[-1]):
             ends.append((float(grid[-1]), float(mean[-1]), arm, colours[arm]))
     axes.set_xlabel("step")
-    axes.set_ylabel(name)
+    axes.set_ylabel(f"{name}{smoothed}")
     _cut_outliers(axes)
     _label_ends(axes, ends)
     arms = ", ".join(f"{arm} ends at {number(value)}" for _, value, arm, _ in ends)
@@ -80,6 +89,8 @@ def metric_figure(trial: TrialSummary, name: str, metric: Metric) -> str:
     values = [one.metrics[name] for one in trial.measurements if math.isfinite(one.metrics[name])]
     if values and min(values) > 0 and max(values) / min(values) > 50:
         axes.set_xscale("log")
+    if metric.unit == "bytes":
+        axes.xaxis.set_major_formatter(lambda value, _: number(value, "bytes"))
     told = ", ".join(f"{arm.arm} {number(arm.metrics[name].centre, metric.unit)}" for arm in arms)
     return _svg(figure, f"{name} of every arm: {told}")
 
@@ -103,6 +114,14 @@ def interval_figure(estimate: float, low: float, high: float, threshold: float, 
         f'<line x1="{min(one, other):.1f}" x2="{max(one, other):.1f}" y1="11" y2="11" class="span"/>'
         f'<circle cx="{dot:.1f}" cy="11" r="4" class="dot"/></svg>'
     )
+
+
+def _moving_mean(rows: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Return the mean over the last `window` points of every row (rows, points)."""
+    import numpy as np
+
+    sums = np.cumsum(np.pad(rows, ((0, 0), (1, 0))), axis=1)
+    return np.asarray((sums[:, window:] - sums[:, :-window]) / window)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
