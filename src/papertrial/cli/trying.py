@@ -157,7 +157,8 @@ def _close(summaries: list[PaperSummary], options: TryOptions, out: Console) -> 
     elif report is not None:
         out.print(f"  report  {report}", soft_wrap=True)
         commands = [trial.command for summary in summaries for trial in summary.trials.values()]
-        out.print(f"  again   {commands[0]}" + (f"  (and {len(commands) - 1} more)" if commands[1:] else ""))
+        more = f"  (and {len(commands) - 1} more)" if commands[1:] else ""
+        out.print(f"  again   {commands[0]}{more}", soft_wrap=True, markup=False)
     if report is not None and options.open_report:
         import webbrowser
 
