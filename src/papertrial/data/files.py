@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from papertrial.errors import BadInputError
 
@@ -56,8 +58,13 @@ def cut_at_blank_lines(text: str) -> list[str]:
     return pieces
 
 
-def _read_jsonl(text: str, path: Path, field: str) -> list[str]:
-    documents = []
+def json_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the JSON objects of a text, one a line, each with its line number; blank lines are passed over.
+
+    Raises:
+        BadInputError: a line that is no JSON object, named with `path` and its number.
+    """
+    # Only "\n" ends a line: str.splitlines would also cut at characters that occur inside texts.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -67,6 +74,12 @@ def _read_jsonl(text: str, path: Path, field: str) -> list[str]:
             raise BadInputError(f"{path}:{number} is not JSON: {problem.msg}") from problem
         if not isinstance(row, dict):
             raise BadInputError(f"{path}:{number} is not a JSON object but {type(row).__name__}")
+        yield number, row
+
+
+def _read_jsonl(text: str, path: Path, field: str) -> list[str]:
+    documents = []
+    for number, row in json_rows(text, path):
         if field not in row:
             raise BadInputError(f"{path}:{number} has no field {field!r}; it has: {', '.join(sorted(row))}")
         if not isinstance(row[field], str):

@@ -88,7 +88,7 @@ def test_redundancy_is_written_where_it_is_judged():
         ('{"question": "q"}', r"bad\.jsonl:1: 'steps' must be a non-empty list"),
         ('{"question": "q", "steps": []}', "'steps' must be a non-empty list"),
         ('{"question": "q", "steps": [1]}', "'steps' must be a non-empty list"),
-        ("{", r"bad\.jsonl:1: is not JSON"),
+        ("{", r"bad\.jsonl:1 is not JSON"),
         ("", "holds no solutions"),
     ],
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from papertrial.data.files import json_rows
 from papertrial.errors import BadInputError
 from papertrial.posttrain.prmbench.classes import CONTROL, class_named
 from papertrial.posttrain.steps import Solution
@@ -183,17 +184,7 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise BadInputError(f"cannot read {file}: {problem}") from problem
-    # Only "\n" ends a line: str.splitlines would also cut at characters that occur inside texts.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as problem:
-            raise BadInputError(f"{file}:{number}: is not JSON: {problem}") from problem
-        if not isinstance(row, dict):
-            raise BadInputError(f"{file}:{number}: a row must be a JSON object, got {type(row).__name__}")
-        yield number, row
+    yield from json_rows(text, file)
 
 
 def _check_row(row: Mapping[str, Any], number: int) -> None:
