@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from papertrial.serving.dense import grouped_attention
     from papertrial.serving.registration import register_attention, use_serving_attention
     from papertrial.serving.retroinfer import IndexSettings, RetroCache, RetroStats, attach
-    from papertrial.serving.tasks import LongTask, load_tasks, make_task, score
 
 _MODULE_OF = {
     "GrowingLayer": "caches",
@@ -24,26 +23,18 @@ _MODULE_OF = {
     "RetroCache": "retroinfer",
     "RetroStats": "retroinfer",
     "attach": "retroinfer",
-    "LongTask": "tasks",
-    "load_tasks": "tasks",
-    "make_task": "tasks",
-    "score": "tasks",
 }
 
 __all__ = [
     "GrowingLayer",
     "IndexSettings",
     "LayerwiseCache",
-    "LongTask",
     "RetroCache",
     "RetroStats",
     "attach",
     "grouped_attention",
     "growing_cache",
-    "load_tasks",
-    "make_task",
     "register_attention",
-    "score",
     "use_serving_attention",
 ]
 

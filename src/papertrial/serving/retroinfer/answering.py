@@ -13,12 +13,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
+from papertrial.data.long_tasks import MAKERS, LongTask, load_tasks, make_task, score
+from papertrial.data.token_tasks import TokenTasks
 from papertrial.serving.caches import growing_cache
 from papertrial.serving.registration import use_serving_attention
 from papertrial.serving.retroinfer.cache import RetroCache, attach
 from papertrial.serving.retroinfer.sizes import IndexSettings
-from papertrial.serving.tasks import MAKERS, LongTask, load_tasks, make_task, score
-from papertrial.serving.token_tasks import TokenTasks
 
 Told = Callable[[int, int, float], None]
 

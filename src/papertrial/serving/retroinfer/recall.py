@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from papertrial.data.token_tasks import TokenTasks, TokenVocabulary, recall
 from papertrial.models import load_causal_lm, trained_base
-from papertrial.serving.token_tasks import TokenTasks, TokenVocabulary, recall
 from papertrial.training import train
 
 RECALL_MODEL = "tiny-qwen2"
