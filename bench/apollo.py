@@ -146,7 +146,34 @@ def timings(rounds: int, hidden: int, ffn: int, layers: int, vocab: int) -> None
         milliseconds = 1000 * statistics.median(seconds[name])
         versus_adamw = f"{ratio(name, 'AdamW foreach')} | {ratio(name, 'AdamW fused')}"
         print(f"| {name} | {milliseconds:.0f} | {versus_peer} | {versus_adamw} |")
+    products = product_seconds(weights, rank, rounds)
+    fused = statistics.median(seconds["AdamW fused"])
+    moved = 28 * sum(p.numel() for p in weights.dense) + 12 * sum(p.numel() for p in weights.low_rank)
+    bound = products + fused * moved / (28 * count)
+    print(
+        f"\nBound of rank {rank}: its projections alone, written to memory that is there, take "
+        f"{1000 * products:.0f} ms. With one read of each gradient beside them (they hide it), one pass over "
+        f"the weights and AdamW for the rest, at fused AdamW's bytes a second, a step takes at least "
+        f"{1000 * bound:.0f} ms: {statistics.median(seconds[f'apollo-torch rank {rank}']) / bound:.2f} times "
+        "as fast as apollo-torch."
+    )
     print(f"\nState bytes: {state_bytes(optimizers)}")
+
+
+def product_seconds(weights: Weights, rank: int, rounds: int) -> float:
+    """Return the median time of projecting every gradient once, into a buffer that is used again."""
+    import torch
+
+    gradients = [p.grad if p.shape[0] >= p.shape[1] else p.grad.T for p in weights.low_rank]
+    projections = {g.shape[1]: torch.randn(g.shape[1], rank) for g in gradients}
+    buffers = {g.shape[0]: torch.empty(g.shape[0], rank) for g in gradients}
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        for gradient in gradients:
+            torch.mm(gradient, projections[gradient.shape[1]], out=buffers[gradient.shape[0]])
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
 
 
 def state_bytes(optimizers: dict[str, object]) -> dict[str, int]:

@@ -98,12 +98,10 @@ def identity(optimizer, *parameters):
     original = optimizer._projection
 
     def projection(parameter, gradient, group):
-        original(parameter, gradient, group)
-        return (
-            torch.eye(min(gradient.shape))
-            if parameter in parameters
-            else original(parameter, gradient, group)
-        )
+        drawn = original(parameter, gradient, group)
+        if parameter in parameters:
+            drawn = optimizer._projections[parameter] = torch.eye(min(gradient.shape))
+        return drawn
 
     optimizer._projection = projection
 
@@ -302,3 +300,31 @@ def test_a_rate_of_zero_moves_nothing_and_counts(decay, weight, gradients, run):
     assert torch.equal(matrix, before[1])
     assert optimizer.state[dense]["exp_avg"].abs().min() > 0
     assert {optimizer.state[p]["step"] for p in (dense, matrix)} == {1}
+
+
+@pytest.mark.parametrize("shape", [(9, 6), (6, 9)])
+def test_projecting_while_reading_changes_nothing(weight, gradients, run, shape, monkeypatch):
+    """A kept projection of rank 1 is used while the norms are read; one redrawn at each step is not."""
+    kept, redrawn = weight(*shape), weight(*shape)
+    made = [
+        Apollo([{"params": [parameter], "rank": 1}], lr=0.1, keep_projection=keep, update_proj_gap=3)
+        for parameter, keep in ((kept, True), (redrawn, False))
+    ]
+    used = []
+    monkeypatch.setattr(Apollo, "_projection_stays", _spied(Apollo._projection_stays, used))
+    for gradient in gradients(shape, 7):
+        run(made[0], {kept: [gradient]})
+        run(made[1], {redrawn: [gradient]})
+        assert torch.equal(kept, redrawn)
+    # redrawn at steps 1, 4 and 7
+    assert [seen for seen, keep in zip(used, [True, False] * 7, strict=True) if keep] == [
+        False, True, True, False, True, True, False,
+    ]  # fmt: skip
+
+
+def _spied(method, used):
+    def spy(self, parameter, group):
+        used.append(method(self, parameter, group))
+        return used[-1]
+
+    return spy

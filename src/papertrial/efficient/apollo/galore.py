@@ -8,7 +8,7 @@ from torch import Tensor
 
 from papertrial.efficient.apollo.checks import as_matrix
 from papertrial.efficient.apollo.lowrank import LowRankOptimizer
-from papertrial.efficient.apollo.projection import is_wide, project
+from papertrial.efficient.apollo.projection import is_wide
 from papertrial.efficient.apollo.scaling import adam_direction, bias_correction
 from papertrial.errors import BadInputError
 
@@ -74,8 +74,7 @@ class GaLore(LowRankOptimizer):
     def _step_matrix(self, parameter: Tensor, norms: Tensor, group: dict[str, Any]) -> None:
         """Move the weight by −lr_t · scale · R̃ P (P R̃ for a wide weight), inside one matrix product."""
         state, gradient = self.state[parameter], as_matrix(parameter.grad)  # type: ignore[arg-type]
-        projection = self._projection(parameter, gradient, group)
-        projected = project(gradient, projection)
+        projection, projected = self._project(parameter, gradient, group)
         direction = adam_direction(
             projected, state["exp_avg"], state["exp_avg_sq"], betas=group["betas"], eps=group["eps"]
         ).to(parameter.dtype)

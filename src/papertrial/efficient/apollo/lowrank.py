@@ -22,11 +22,14 @@ from papertrial.efficient.apollo.projection import (
     draw_projection,
     first_seed,
     next_seed,
+    project,
     projection_shape,
     svd_projection,
 )
 from papertrial.efficient.apollo.scaling import tensor_norm
 from papertrial.errors import BadInputError
+
+_RANK_READ_WITH_NORMS = 8  # a projection this narrow is read from memory, not computed: one read serves both
 
 
 class LowRankOptimizer(torch.optim.Optimizer):
@@ -44,6 +47,7 @@ class LowRankOptimizer(torch.optim.Optimizer):
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self._projections: dict[Tensor, Tensor] = {}
+        self._projected: dict[Tensor, Tensor] = {}
         check_options(defaults, "the optimizer")
         super().__init__(params, defaults)
         if not any("rank" in group for group in self.param_groups):
@@ -56,6 +60,7 @@ class LowRankOptimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._projections = {}
+        self._projected = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; one with a `rank` is low-rank.
@@ -124,7 +129,7 @@ class LowRankOptimizer(torch.optim.Optimizer):
             (group, [index for index in indices if group["params"][index].grad is not None])
             for group, indices in work
         ]
-        norms = self._norms(present)
+        norms = self._read_gradients(present)
         for group, indices in present:
             for index in indices:
                 self._prepare_state(group, index)
@@ -137,12 +142,14 @@ class LowRankOptimizer(torch.optim.Optimizer):
                     parameters, [p.grad for p in parameters], [self.state[p] for p in parameters], group
                 )
 
-    def _norms(self, present: list[tuple[dict[str, Any], list[int]]]) -> dict[Tensor, Tensor]:
+    def _read_gradients(self, present: list[tuple[dict[str, Any], list[int]]]) -> dict[Tensor, Tensor]:
         """Return each gradient's norms, having seen that they are finite.
 
-        One read of every gradient serves both: the check, and the norms that scaling and limiter need.
+        One read of every gradient serves the check, the norms that scaling and limiter need, and, while the
+        gradient is in the processor's cache, a narrow projection.
         """
         norms, places = {}, {}
+        self._projected.clear()
         for group, indices in present:
             for index in indices:
                 parameter = group["params"][index]
@@ -152,7 +159,10 @@ class LowRankOptimizer(torch.optim.Optimizer):
                         f"{parameter_name(group, index)} has a sparse gradient; only dense ones are supported"
                     )
                 if "rank" in group:
-                    norms[parameter] = self._gradient_norms(as_matrix(parameter.grad), group)
+                    gradient = as_matrix(parameter.grad)
+                    norms[parameter] = self._gradient_norms(gradient, group)
+                    if self._projection_stays(parameter, group):
+                        self._projected[parameter] = project(gradient, self._projections[parameter])
                 elif self.defaults["check_finite"]:
                     norms[parameter] = tensor_norm(parameter.grad)
         if self.defaults["check_finite"]:
@@ -209,6 +219,18 @@ class LowRankOptimizer(torch.optim.Optimizer):
             if group["keep_projection"]:
                 self._projections[parameter] = projection
         return projection
+
+    def _projection_stays(self, parameter: Tensor, group: dict[str, Any]) -> bool:
+        """Return whether the coming step uses a narrow projection that is at hand already."""
+        if group["rank"] > _RANK_READ_WITH_NORMS or parameter not in self._projections:
+            return False
+        return self.state[parameter]["step"] % group["update_proj_gap"] != 0
+
+    def _project(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the current projection and the gradient under it."""
+        projection = self._projection(parameter, gradient, group)
+        projected = self._projected.pop(parameter, None)
+        return projection, project(gradient, projection) if projected is None else projected
 
     def _gradient_norms(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         """Return what the subclass's step wants to know of the gradient's norms."""

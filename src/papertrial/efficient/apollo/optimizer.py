@@ -9,7 +9,7 @@ from torch import Tensor
 
 from papertrial.efficient.apollo.checks import as_matrix, check_choice
 from papertrial.efficient.apollo.lowrank import LowRankOptimizer
-from papertrial.efficient.apollo.projection import is_wide, project
+from papertrial.efficient.apollo.projection import is_wide
 from papertrial.efficient.apollo.scaling import (
     adam_direction,
     alpha,
@@ -128,8 +128,7 @@ class Apollo(LowRankOptimizer):
         U = s·G is never formed: ‖U‖² = Σ s_j² ‖G_j‖² needs the channel norms of G alone.
         """
         state, gradient = self.state[parameter], as_matrix(parameter.grad)  # type: ignore[arg-type]
-        projection = self._projection(parameter, gradient, group)
-        projected = project(gradient, projection).to(state["exp_avg"].dtype)
+        projected = self._project(parameter, gradient, group)[1].to(state["exp_avg"].dtype)
         direction = adam_direction(
             projected, state["exp_avg"], state["exp_avg_sq"], betas=group["betas"], eps=group["eps"]
         )

@@ -51,6 +51,10 @@ def channel_norms(matrix: Float[Tensor, "a b"]) -> Float[Tensor, " n"]:
 
 def tensor_norm(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
     """Return the norm of the whole tensor, in float32 at least."""
+    if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous():
+        # Faster than torch's norm, which adds up in few lanes: a thousandth too small at 25 million elements.
+        flat = tensor.view(-1)
+        return torch.dot(flat, flat).sqrt_()
     return _norm(tensor, None)
 
 
