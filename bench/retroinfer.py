@@ -27,9 +27,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from papertrial.serving.clustering import cluster_keys
-from papertrial.serving.retroinfer import IndexSettings, RetroSequence, make_layer, prompt_sizes
+from papertrial.serving.retroinfer import IndexSettings, IndexSizes, RetroSequence, make_layer, prompt_sizes
 from papertrial.serving.retroinfer.baselines import DenseStep, QuestPages
 from papertrial.serving.retroinfer.layer_work import EVICTED_NUMBERS
+from papertrial.serving.retroinfer.synthetic import SyntheticLayer
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venvs" / "kvpress"
@@ -104,6 +105,25 @@ def compare_steps(context: int) -> None:
             ratios = [d / own for d, own in zip(times["dense"], times[name], strict=True)]
             cells += [f"{median(times[name]):.3f}", f"{median(ratios):.1f}x"]
         print(f"| {name} | {' | '.join(cells)} |")
+
+    compare_builds(layer, settings, sizes)
+
+
+def compare_builds(layer: SyntheticLayer, settings: IndexSettings, sizes: IndexSizes) -> None:
+    """Print what it takes to build the index, and how far its answers are off, by the reach of the last round."""
+    middle = layer.keys[:, settings.sink : -settings.window]
+    dense = DenseStep(layer.keys, layer.values)
+    print("\n| last round joins | clustered in, s | relative error of the output |\n| --- | ---: | ---: |")
+    for name, reach in (("any cluster (released)", None), ("own segment and neighbours", 1)):
+        start = time.perf_counter()
+        assignment = cluster_keys(middle, sizes.clusters, sizes.segments, reach=reach).assignment
+        seconds = time.perf_counter() - start
+        sequence = RetroSequence(layer.keys, layer.values, settings, assignment)
+        errors = []
+        for queries in layer.queries:
+            exact = dense.attend(queries, SCALE)
+            errors.append(float((sequence.attend(queries, SCALE) - exact).norm() / exact.norm()))
+        print(f"| {name} | {seconds:.2f} | {median(errors):.4f} |")
 
 
 def interleaved(contestants: dict[str, Step], queries: torch.Tensor, is_cold: bool) -> dict[str, list[float]]:

@@ -14,6 +14,7 @@ from papertrial.serving.clustering import (
     starting_tokens,
     sum_by_cluster,
 )
+from papertrial.serving.retroinfer import IndexSettings
 from papertrial.serving.retroinfer.naive import naive_cluster_keys
 
 
@@ -68,6 +69,37 @@ def test_a_segment_round_leaves_unit_lengths_and_stays_in_its_segment(segments, 
     other[:, tokens // segments :] *= -3
     again = segment_round(other, start, segments)
     assert torch.equal(again[:, :own], moved[:, :own])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    segments=st.integers(1, 5),
+    own=st.integers(1, 4),
+    extra=st.integers(0, 9),
+    reach=st.integers(0, 5),
+    seed=st.integers(0, 99),
+)
+def test_reach_limits_the_last_round_alone(segments, own, extra, reach, seed):
+    clusters = segments * own
+    keys = keys_of(1, 3 * clusters + extra, 4, seed)
+    tokens = keys.shape[1]
+    found = cluster_keys(keys, clusters, segments, rounds=1, reach=reach)
+    # One round: the centroids are the starting keys, so the choice can be written out with a mask.
+    centred = (keys - keys.mean(1, keepdim=True))[0]
+    scores = centred @ centred[starting_tokens(tokens, clusters, keys.device)].T
+    mine = (torch.arange(tokens) // (tokens // segments)).clamp(max=segments - 1)
+    theirs = torch.arange(clusters) // own
+    scores[(mine[:, None] - theirs).abs() > reach] = -torch.inf
+    assert torch.equal(found.assignment[0], scores.argmax(1))
+
+
+def test_a_reach_over_all_segments_is_none():
+    keys = keys_of(2, 300, 8, 1)
+    assert torch.equal(cluster_keys(keys, 24, 4, reach=3).assignment, cluster_keys(keys, 24, 4).assignment)
+    with pytest.raises(BadInputError, match="reach must be None or at least 0 segments, got -1"):
+        cluster_keys(keys, 24, 4, reach=-1)
+    with pytest.raises(BadInputError, match="reach must be None or at least 0, got -2"):
+        IndexSettings(reach=-2)
 
 
 def test_starting_tokens_by_the_formula():

@@ -37,7 +37,11 @@ class Clustering:
 
 
 def cluster_keys(
-    keys: Float[Tensor, "heads tokens dim"], clusters: int, segments: int = 1, rounds: int = 10
+    keys: Float[Tensor, "heads tokens dim"],
+    clusters: int,
+    segments: int = 1,
+    rounds: int = 10,
+    reach: int | None = None,
 ) -> Clustering:
     """Cluster keys in `rounds` rounds: all but the last in segments and on the unit sphere, the last global.
 
@@ -49,8 +53,12 @@ def cluster_keys(
     centroids become plain means: that is what makes the estimate of `papertrial.serving.retroinfer` a bound.
     A cluster without keys keeps its centroid.
 
+    With `reach`, a key may in the last round join only the clusters of its own segment and of as many to
+    either side (the last segment takes the tail): the one step whose cost grows with the square of the text
+    then grows with the text. That is ours; the released code, and None, let it join any.
+
     Raises:
-        BadInputError: more clusters than keys, clusters no multiple of segments, or no round.
+        BadInputError: more clusters than keys, clusters no multiple of segments, no round, or a reach below 0.
 
     Source: arXiv 2505.02922 (segmented clustering); microsoft/RetrievalAttention, cache_hub/kmeans.py, for
     the start, the number of rounds and the global last one.
@@ -62,15 +70,37 @@ def cluster_keys(
         raise BadInputError(f"clusters must be a multiple of segments, got {clusters} and {segments}")
     if rounds < 1:
         raise BadInputError(f"rounds must be at least 1, got {rounds}")
+    if reach is not None and reach < 0:
+        raise BadInputError(f"reach must be None or at least 0 segments, got {reach}")
     mean = keys.float().mean(1, keepdim=True)
     centred = keys.float() - mean
     centroids = centred[:, starting_tokens(tokens, clusters, keys.device)]
     for _ in range(rounds - 1):
         centroids = segment_round(centred, centroids, segments)
-    assignment = nearest(centred, centroids)
+    assignment = _last_assignment(centred, centroids, segments, reach)
     sums, sizes = sum_by_cluster(centred, assignment, clusters)
     centroids = torch.where(sizes.unsqueeze(2) > 0, sums / sizes.clamp(min=1).unsqueeze(2), centroids)
     return Clustering(assignment, (centroids + mean).to(keys.dtype), sizes)
+
+
+def _last_assignment(
+    centred: Float[Tensor, "heads tokens dim"],
+    centroids: Float[Tensor, "heads clusters dim"],
+    segments: int,
+    reach: int | None,
+) -> Int[Tensor, "heads tokens"]:
+    """Return the cluster of every key, chosen among those that `reach` allows."""
+    if reach is None or reach >= segments - 1:
+        return nearest(centred, centroids)
+    tokens, own = centred.shape[1], centroids.shape[1] // segments
+    length = tokens // segments
+    parts = []
+    for segment in range(segments):
+        stop = tokens if segment == segments - 1 else (segment + 1) * length
+        first, last = max(0, segment - reach), min(segments, segment + reach + 1)
+        within = nearest(centred[:, segment * length : stop], centroids[:, first * own : last * own])
+        parts.append(within + first * own)
+    return torch.cat(parts, dim=1)
 
 
 def starting_tokens(tokens: int, clusters: int, device: torch.device) -> Int[Tensor, " clusters"]:

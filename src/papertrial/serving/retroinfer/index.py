@@ -71,7 +71,7 @@ class WaveIndex:
                 f"got {tuple(keys.shape)} and {tuple(values.shape)}"
             )
         if assignment is None:
-            clustering = cluster_keys(keys, sizes.clusters, sizes.segments, settings.rounds)
+            clustering = cluster_keys(keys, sizes.clusters, sizes.segments, settings.rounds, settings.reach)
         else:
             clustering = _known_clustering(keys, assignment, sizes.clusters)
         self._append(keys, values, clustering)

@@ -24,6 +24,8 @@ class IndexSettings:
             is the offloading variant's, sink + window + 1024; the variant that keeps all on the GPU has 16
             452, or 8260 from eight sequences on.
         rounds: k-means rounds, the last of them global.
+        reach: segments to either side whose clusters a key may join in the last round. None, as released:
+            any. 1 makes the cost of indexing grow with the text instead of with its square.
         mode: `retrieval-only` leaves the estimate out.
         cache_ratio: None keeps all keys and values on the device (the official GPU-only variant). A number
             keeps them in host memory behind a wave buffer whose cache holds that share of the clusters; 0
@@ -47,6 +49,7 @@ class IndexSettings:
     update_length: int = 1024
     min_index_len: int = 1092
     rounds: int = 10
+    reach: int | None = None
     mode: str = "retroinfer"
     cache_ratio: float | None = None
     max_new_tokens: int = 4096
@@ -56,6 +59,8 @@ class IndexSettings:
         for name in ("window", "cluster_size", "segment", "update_length", "rounds"):
             if getattr(self, name) < 1:
                 raise BadInputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.reach is not None and self.reach < 0:
+            raise BadInputError(f"reach must be None or at least 0, got {self.reach}")
         if self.sink < 0:
             raise BadInputError(f"sink must be at least 0, got {self.sink}")
         if not 0 < self.retrieve <= 1:
