@@ -100,6 +100,12 @@ def test_apply_lists_deeds_and_does_one(run):
     assert "whom." in run("apply", "greet", "-h")[1]
 
 
+def test_method_names_a_paper_or_one_of_its_methods(run):
+    assert "hello world" in run("apply", "greet", "--method", "lab_paper")[1]
+    assert "good day world" in run("apply", "greet", "--method", "good day")[1]
+    assert "whom." in run("apply", "greet", "--method", "good day", "-h")[1]
+
+
 def test_evidence_is_listed_and_exported(run, tmp_path):
     assert "nothing has been measured yet" in run("evidence", "lab_paper")[1]
     run("try", "lab_paper.noise", "--workers", "1")

@@ -20,7 +20,8 @@ class ApplyOptions:
     """Use a paper's method on your own model, data or document.
 
     Attributes:
-        method: the paper whose method is used; may be left out where only one offers the deed.
+        method: the paper whose method is used, or one of the methods that it has; may be left out where only
+            one paper offers the deed.
         json: print the result as JSON.
     """
 
@@ -46,6 +47,8 @@ def run(words: Sequence[str]) -> int:
     options, words = parse_known(ApplyOptions, rest, f"papertrial apply {deed}")
     room = _choose(deed, offers[deed], options.method)
     kind = room.deeds()[deed]
+    if options.method is not None and options.method != room.name:
+        words = [*words, "--" + kind.method_field.replace("_", "-"), options.method]
     made, left = parse_known(kind, words, f"papertrial apply {deed} --method {room.name}")
     refuse_unknown(left, [kind, ApplyOptions], f"apply {deed} --method {room.name}")
     out = Console(stderr=options.json)
@@ -80,9 +83,12 @@ def _choose(deed: str, rooms: Sequence[Room], method: str | None) -> Room:
         if len(rooms) > 1:
             raise BadInputError(f"{deed} is offered by {', '.join(names)}; choose one with --method")
         return rooms[0]
-    if method not in names:
-        raise unknown(f"method for {deed}", method, names)
-    return names[method]
+    if method in names:
+        return names[method]
+    offered = {one: room for room in rooms for one in room.deeds()[deed].methods}
+    if method not in offered:
+        raise unknown(f"method for {deed}", method, [*names, *offered])
+    return offered[method]
 
 
 def _list(offers: dict[str, list[Room]]) -> None:
@@ -98,6 +104,7 @@ def _list(offers: dict[str, list[Room]]) -> None:
 def _help(deed: str, rooms: Sequence[Room], words: Sequence[str]) -> str:
     parts = [help_text(ApplyOptions, f"papertrial apply {deed}")]
     for room in rooms:
-        if "--method" not in words or room.name in words:
+        named = {room.name, *room.deeds()[deed].methods}
+        if "--method" not in words or named & set(words):
             parts.append(help_text(room.deeds()[deed], f"papertrial apply {deed} --method {room.name}"))
     return "\n".join(parts)

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from papertrial.deeds import Deed, Fact
+from papertrial.deeds import Deed, Fact, check_new_folder
 from papertrial.errors import BadInputError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from papertrial.deeds import Progress
     from papertrial.efficient.apollo.optimizer import Apollo
     from papertrial.training import TrainingHistory
 else:  # help is read without torch, and a protocol cannot be checked at run time
-    Tensor = PreTrainedModel = PreTrainedTokenizerBase = Progress = Apollo = TrainingHistory = Any
+    Tensor = PreTrainedModel = Progress = Apollo = TrainingHistory = Any
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,14 @@ class TrainWithApollo(Deed):
         Raises:
             BadInputError: `out` holds a model already, a setting cannot work, or training diverged.
         """
+        from papertrial.data.blocks import training_and_held_out
         from papertrial.efficient.apollo.quantized import dequantize_linears
-        from papertrial.models import parameter_count
+        from papertrial.models import load_with_tokenizer, parameter_count
         from papertrial.training import evaluate_loss
 
         self._check()
-        model, tokenizer = self._load()
-        training, held_out = self._blocks(tokenizer)
+        model, tokenizer = load_with_tokenizer(self.model, device=self.device, seed=self.seed)
+        training, held_out = training_and_held_out(self.text, tokenizer, self.length)
         before = evaluate_loss(model, held_out, self.batch)
         optimizer = self._optimizer(model)
         history = self._train(model, training, optimizer, progress)
@@ -97,38 +98,13 @@ class TrainWithApollo(Deed):
         }
 
     def _check(self) -> None:
-        if self.out.is_dir() and any(self.out.iterdir()):
-            raise BadInputError(f"out must be an empty or new folder; {self.out} holds files already")
-        if self.out.exists() and not self.out.is_dir():
-            raise BadInputError(f"out must be a folder; {self.out} is a file")
+        check_new_folder(self.out)
         for name in ("steps", "batch", "length"):
             smallest = 2 if name == "length" else 1
             if getattr(self, name) < smallest:
                 raise BadInputError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
         if self.mini and self.rank not in (None, 1):
             raise BadInputError(f"mini is APOLLO at rank 1, got rank {self.rank}; leave one of the two out")
-
-    def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        from papertrial.data.tokens import BYTE_VOCABULARY, byte_tokenizer
-        from papertrial.models import TINY_MODELS, load_causal_lm, load_tokenizer
-
-        if self.model in TINY_MODELS:
-            model = load_causal_lm(self.model, vocab_size=BYTE_VOCABULARY, device=self.device, seed=self.seed)
-            return model, byte_tokenizer()
-        return load_causal_lm(self.model, device=self.device), load_tokenizer(self.model)
-
-    def _blocks(self, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-        """Return training blocks, and the text's last twentieth (128 blocks at most) held out."""
-        from papertrial.data.text import load_documents
-        from papertrial.data.tokens import pack
-
-        blocks = pack(load_documents(self.text), tokenizer, self.length)
-        if len(blocks) < 2:
-            raise BadInputError(
-                f"{self.text} fills {len(blocks)} block of {self.length} tokens; two are needed, one to hold out"
-            )
-        held_out = min(128, max(1, len(blocks) // 20))
-        return blocks[:-held_out], blocks[-held_out:]
 
     def _optimizer(self, model: PreTrainedModel) -> Apollo:
         from papertrial.efficient.apollo.groups import param_groups, quarter_rank
