@@ -1,0 +1,214 @@
+"""One decoder layer with Qwen3-0.6B's shapes, quantised by the peers and by us, in turn. Run by qwen3_quantization.py.
+
+Equality first: GPTQ's relative output errors stand beside the times (the layer error must be as low), and for AWQ
+the error of the whole layer's output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+
+HIDDEN, FFN, QUERIES, KEYS = 1024, 3072, 2048, 1024
+SETS = (
+    ({"q": (QUERIES, HIDDEN), "k": (KEYS, HIDDEN), "v": (KEYS, HIDDEN)}, HIDDEN),
+    ({"o": (HIDDEN, QUERIES)}, QUERIES),
+    ({"gate": (FFN, HIDDEN), "up": (FFN, HIDDEN)}, HIDDEN),
+    ({"down": (HIDDEN, FFN)}, FFN),
+)
+
+
+def gptq(rounds: int) -> None:
+    """Time Hessians and solving of the seven matrices, four sets of inputs."""
+    import torch
+
+    with contextlib.redirect_stdout(sys.stderr):  # it greets
+        from gptqmodel.quantization import QuantizeConfig
+        from gptqmodel.quantization.gptq import GPTQ
+
+    from papertrial.efficient.qwen3_quantization.gptq import GptqOptions, gptq_weight, inverse_factor
+    from papertrial.efficient.qwen3_quantization.grids import GridOptions
+    from papertrial.efficient.qwen3_quantization.inputs import InputStatistics, relative_error
+
+    generator = torch.Generator().manual_seed(0)
+    batches, tokens = 8, 512
+    problems = []
+    for shapes, inputs in SETS:
+        mixing = torch.randn(inputs, inputs, generator=generator) / inputs**0.5 + torch.eye(inputs)
+        x = torch.randn(batches, tokens, inputs, generator=generator) @ mixing
+        weights = {name: torch.randn(shape, generator=generator) / 32 for name, shape in shapes.items()}
+        problems.append((x, weights))
+
+    def ours() -> dict[str, torch.Tensor]:
+        done = {}
+        options = GptqOptions(GridOptions(4, 128))
+        for x, weights in problems:
+            seen = InputStatistics(moment=True)
+            for batch in x:
+                seen.add(batch)
+            hessian = seen.moment() * (2 / batches)
+            factor = inverse_factor(hessian, act_order=True)
+            stacked = gptq_weight(
+                torch.cat(list(weights.values())), hessian, options, factor=factor
+            ).dequantize()
+            done |= dict(zip(weights, stacked.split([len(w) for w in weights.values()]), strict=True))
+        return done
+
+    def peer() -> dict[str, torch.Tensor]:
+        done = {}
+        settings = QuantizeConfig(
+            bits=4, group_size=128, desc_act=True, act_group_aware=False, damp_percent=0.01, sym=False
+        )
+        for x, weights in problems:
+            tasks = {}
+            for name, weight in weights.items():
+                linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+                linear.weight.data.copy_(weight)
+                tasks[name] = GPTQ(linear, qcfg=copy.deepcopy(settings))
+                tasks[name].quantizer.configure(perchannel=True)
+            leader, *others = tasks.values()  # one Hessian for all that read one input, as its own loop does
+            for number, batch in enumerate(x):
+                leader.add_batch(batch[None], None, batch_index=number)
+            for other in others:
+                other.adopt_hessian_from(leader)
+            done |= {name: task.quantize(blocksize=128)[0].float() for name, task in tasks.items()}
+        return done
+
+    with contextlib.redirect_stdout(sys.stderr):
+        results = {"gptqmodel 7.7.0": peer(), "papertrial": ours()}
+    seconds: dict[str, list[float]] = {name: [] for name in results}
+    for _ in range(rounds):
+        for name, run in (("gptqmodel 7.7.0", peer), ("papertrial", ours)):
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    print(
+        f"GPTQ, 4 bits, groups of 128, act-order, {batches} × {tokens} tokens; {torch.get_num_threads()} threads\n"
+    )
+    print("| program | seconds a layer | times as fast | relative output error: mean | q | o | up | down |")
+    print("|---|---|---|---|---|---|---|---|")
+    pairs = list(zip(seconds["gptqmodel 7.7.0"], seconds["papertrial"], strict=True))
+    for name, done in results.items():
+        errors = {}
+        for x, weights in problems:
+            flat = x.flatten(0, 1)
+            for key, weight in weights.items():
+                errors[key] = relative_error(done[key] - weight, weight, flat.T @ flat)
+        faster = statistics.median(a / b for a, b in pairs) if name == "papertrial" else 1.0
+        shown = " | ".join(f"{errors[key]:.2e}" for key in ("q", "o", "up", "down"))
+        mean = statistics.mean(errors.values())
+        print(f"| {name} | {statistics.median(seconds[name]):.2f} | {faster:.1f} | {mean:.2e} | {shown} |")
+
+
+def awq(rounds: int) -> None:
+    """Time AWQ on a model of one layer: without the clip search, which the peer lacks, and with it."""
+    warnings.simplefilter("ignore")
+    import torch
+    from datasets import Dataset
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from loguru import logger
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from papertrial.data.tokens import byte_tokenizer
+    from papertrial.efficient.qwen3_quantization.quantize import quantize_model
+    from papertrial.efficient.qwen3_quantization.settings import QuantizationSettings
+
+    logger.remove()
+    # On a machine without an accelerator the peer stops at pinning its cache; left where it is, it runs on.
+    torch.Tensor.pin_memory = lambda tensor, *_, **__: tensor
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=512,
+        hidden_size=HIDDEN,
+        intermediate_size=FFN,
+        num_hidden_layers=1,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+    )
+    base = Qwen3ForCausalLM(config).eval()
+    with torch.no_grad():
+        base.model.layers[0].input_layernorm.weight[:4] *= 30
+        base.model.layers[0].post_attention_layernorm.weight[:4] *= 30
+    folder = (
+        tempfile.TemporaryDirectory()
+    )  # the peer reads the configuration again, from where the model lies
+    base.save_pretrained(folder.name)
+    base = Qwen3ForCausalLM.from_pretrained(folder.name).eval()
+    sequences, length = 16, 256
+    ids = torch.randint(512, (sequences, length))
+    rows = Dataset.from_dict({"input_ids": ids.tolist(), "attention_mask": torch.ones_like(ids).tolist()})
+
+    def peer() -> Qwen3ForCausalLM:
+        model = copy.deepcopy(base)
+        recipe = [
+            AWQModifier(n_grid=20, duo_scaling=False),
+            QuantizationModifier(scheme="W4A16_ASYM", targets=["Linear"], ignore=["lm_head"]),
+        ]
+        oneshot(
+            model=model,
+            dataset=rows,
+            recipe=recipe,
+            max_seq_length=length,
+            num_calibration_samples=sequences,
+            batch_size=8,
+            pipeline="sequential",
+            processor=byte_tokenizer(),  # never used: the rows are token ids
+        )
+        return model
+
+    def ours(clip: bool) -> Qwen3ForCausalLM:
+        model = copy.deepcopy(base)
+        quantize_model(model, QuantizationSettings("awq", 4, 128, clip=clip), ids)
+        return model
+
+    contestants = {
+        "llmcompressor 0.14.0.1": peer,
+        "papertrial, scales alone": lambda: ours(False),
+        "papertrial, scales and clipping": lambda: ours(True),
+    }
+    with torch.no_grad():
+        whole = base.model(ids).last_hidden_state
+        errors = {}
+        for name, run in contestants.items():
+            with contextlib.redirect_stdout(sys.stderr):
+                quantised = run()
+            hidden = quantised.model(ids).last_hidden_state
+            errors[name] = float((hidden - whole).square().sum() / whole.square().sum())
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            with contextlib.redirect_stdout(sys.stderr):
+                run()
+            seconds[name].append(time.perf_counter() - start)
+    print(f"AWQ, 4 bits, groups of 128, {sequences} × {length} tokens; {torch.get_num_threads()} threads\n")
+    print("| program | seconds a layer | times as fast | relative error of the model's output |")
+    print("|---|---|---|---|")
+    first = next(iter(contestants))
+    for name in contestants:
+        faster = statistics.median(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
+        print(f"| {name} | {statistics.median(seconds[name]):.2f} | {faster:.1f} | {errors[name]:.2e} |")
+
+
+def main() -> None:
+    """Parse the command line and run one part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=["gptq", "awq"])
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    {"gptq": gptq, "awq": awq}[given.part](given.rounds)
+
+
+if __name__ == "__main__":
+    main()

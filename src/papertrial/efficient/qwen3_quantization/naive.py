@@ -1,0 +1,101 @@
+"""Plain references: the searches and loops of the released code, written for reading. Slow; the tests hold to them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from papertrial.efficient.qwen3_quantization.grids import GridOptions, fit_grid, round_to_grid
+
+_MOST_SALIENT = 49
+_FIRST_QUANTILE, _LAST_QUANTILE, _QUANTILES = 0.10, 0.90, 81
+
+
+def gptq_by_columns(
+    weight: Float[Tensor, "out inputs"],
+    hessian: Float[Tensor, "inputs inputs"],
+    grid: GridOptions,
+    *,
+    damping: float = 0.01,
+    act_order: bool = False,
+    block: int = 128,
+) -> Float[Tensor, "out inputs"]:
+    """Return GPTQ's weight, one column at a time, with the inverse Hessian formed as the paper writes it.
+
+    Source: arXiv 2210.17323, Algorithm 1; arXiv 2505.02214, section 2.1.
+    """
+    inputs = weight.shape[1]
+    group = grid.group_of_width(inputs)
+    h, w = hessian.double().clone(), weight.clone()
+    scale, zero = fit_grid(w, grid)
+    dead = h.diagonal() == 0
+    h[dead, dead] = 1.0
+    w[:, dead] = 0.0
+    order = torch.argsort(h.diagonal(), descending=True, stable=True) if act_order else torch.arange(inputs)
+    w, h = w[:, order], h[order][:, order]
+    h += damping * h.diagonal().mean() * torch.eye(inputs)
+    upper = torch.linalg.cholesky(torch.linalg.inv(h), upper=True).float()
+    quantised = torch.zeros_like(w)
+    for first in range(0, inputs, block):
+        last = min(first + block, inputs)
+        current, errors = w[:, first:last].clone(), torch.zeros(len(w), last - first)
+        for i in range(first, last):
+            if group != inputs and i % group == 0:
+                scale, zero = fit_grid(w[:, i : i + group], grid)
+            column = current[:, i - first : i - first + 1]
+            rounded = (round_to_grid(column, scale, zero, grid.levels) - zero) * scale
+            quantised[:, i] = rounded[:, 0]
+            errors[:, i - first] = (column - rounded)[:, 0] / upper[i, i]
+            current[:, i - first :] -= errors[:, i - first, None] * upper[i, i:last]
+        w[:, last:] -= errors @ upper[first:last, last:]
+    return quantised[:, torch.argsort(order)]
+
+
+def binarise_residual(
+    values: Float[Tensor, "rows columns"], mask: Bool[Tensor, "rows columns"], order: int
+) -> Float[Tensor, "rows columns"]:
+    """Return the order-`order` binarisation of the masked entries; 0 elsewhere.
+
+    Source: arXiv 2402.04291, section 3.2.
+    """
+    total = torch.zeros_like(values)
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    for _ in range(order):
+        rest = (values - total).masked_fill(~mask, 0.0)
+        mean = rest.sum(1, keepdim=True) / count
+        centred = (rest - mean).masked_fill(~mask, 0.0)
+        size = centred.abs().sum(1, keepdim=True) / count
+        total += (centred.sign() * size + mean).masked_fill(~mask, 0.0)
+    return total
+
+
+def search_structure(saliency: Float[Tensor, "rows columns"]) -> tuple[list[int], float]:
+    """Return BiLLM's salient columns and split threshold for one block, by trying every candidate in full.
+
+    Source: arXiv 2402.04291, sections 3.2 and 3.3; arXiv 2505.02214's code for the ranges searched.
+    """
+    rows, columns = saliency.shape
+    ranking = torch.argsort(saliency.abs().sum(0), descending=True, stable=True)
+    best, chosen = float("inf"), ranking[:1]
+    for count in range(1, min(_MOST_SALIENT, columns) + 1):
+        salient = torch.zeros(rows, columns, dtype=torch.bool)
+        salient[:, ranking[:count]] = True
+        values = binarise_residual(saliency, salient, 2) + binarise_residual(saliency, ~salient, 2)
+        error = float((saliency - values).square().mean())
+        if error < best:
+            best, chosen = error, ranking[:count]
+    salient = torch.zeros(rows, columns, dtype=torch.bool)
+    salient[:, chosen] = True
+    of_salient = binarise_residual(saliency, salient, 2)
+    sizes = saliency.abs().masked_fill(salient, 0.0)
+    candidates = torch.linspace(_FIRST_QUANTILE, _LAST_QUANTILE, _QUANTILES, dtype=torch.float64)
+    best, threshold = float("inf"), 0.0
+    for candidate in torch.quantile(sizes.double().flatten(), candidates).float():
+        small = ~salient & (saliency.abs() < candidate)
+        large = ~salient & ~small
+        values = binarise_residual(saliency, small, 1) + binarise_residual(saliency, large, 1) + of_salient
+        error = float((saliency - values).square().mean())
+        if error < best:
+            best, threshold = error, float(candidate)
+    return sorted(chosen.tolist()), threshold

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from papertrial.efficient.layouts import layout_of
+from papertrial.efficient.qwen3_quantization.facts import fact_documents, fact_questions, make_facts
+from papertrial.efficient.qwen3_quantization.tiny_base import base_of
+from papertrial.efficient.qwen3_quantization.trial import GridTrial, arm_settings, trials
+from papertrial.errors import BadInputError
+from papertrial.models import parameter_count
+
+
+class _Watch:
+    prepared = Path()
+
+    def __init__(self):
+        self.kept = {}
+
+    def step(self, done, total, **values):
+        pass
+
+    def keep(self, name, artifact):
+        self.kept[name] = artifact
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("PAPERTRIAL_HOME", str(tmp_path))
+
+
+def test_facts_are_stated_evenly_and_asked_fairly():
+    facts = make_facts(96, 24, seed=1)
+    assert len({fact.person for fact in facts}) == 96
+    assert not {fact.person for fact in facts} & {fact.town for fact in facts}
+    sentences = "\n".join(fact_documents(facts, 40, seed=2)).split("\n")
+    counts = [sentences.count(fact.sentence) for fact in facts]
+    assert sum(counts) == len(sentences) == 480
+    assert max(counts) - min(counts) <= 1
+    by_person = {fact.person: fact.town for fact in facts}
+    questions = fact_questions(facts, seed=3)
+    for question in questions:
+        assert question.choices[question.answer] == by_person[question.context.removesuffix(" lives in")]
+        assert len(set(question.choices)) == 4
+    places = [question.answer for question in questions]
+    assert all(places.count(place) > 10 for place in range(4))  # 24 expected
+
+
+def test_every_arm_is_what_its_name_says():
+    for arm in GridTrial.arms[1:]:
+        settings = arm_settings(arm, 32)
+        settings.check()
+        assert settings.group_size == (32 if arm.endswith("-group") else 128 if "billm" in arm else -1)
+    assert arm_settings("gptq-3-group", 16).bits == 3
+    assert arm_settings("smoothquant-w4a8", 16).method == "smoothquant"
+    assert arm_settings("smoothquant-w4a8", 16).activation_bits == 8
+    assert arm_settings("smoothquant-released-w4a4", 16).method == "rtn_wa"
+    assert arm_settings("billm-hessian", 16).saliency == "hessian"
+    assert arm_settings("rtn-3-search", 16).search
+    for arm in ("full", "gptq-5"):
+        with pytest.raises(BadInputError, match="unknown quantised arm"):
+            arm_settings(arm, 32)
+
+
+def test_a_base_has_outliers_and_the_size_that_is_printed(home):
+    trial = GridTrial.quick()
+    base = base_of(trial._recipe(0))
+    assert f"{parameter_count(base.model) / 1e6:.2f} M parameters" in trial.scale()
+    norm = layout_of(base.model).layers[0].module.input_layernorm.weight.abs()
+    assert int((norm > 20 * norm.median()).sum()) == trial.outliers
+    assert base.held_out.numel() == trial.held_out * trial.length
+    assert base_of(trial._recipe(0)) is base  # trained and loaded once
+
+
+def test_the_full_arm_is_its_own_reference_and_tables_are_kept(home):
+    watch = _Watch()
+    full = GridTrial.quick().measure("full", 0, watch)
+    assert full["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert full["agreement"] == 1.0
+    assert full["bytes_per_weight"] == 2.0
+    assert "layers" not in watch.kept
+    GridTrial.quick().measure("gptq-2", 0, watch)
+    assert len(watch.kept["layers"]) == 7
+    assert watch.kept["row"][0]["arm"] == "gptq-2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"group": 48}, "group must divide hidden = 128, got 48"),
+        ({"outliers": 129}, "outliers must lie between 0 and hidden = 128"),
+        ({"mmlu": "somewhere"}, "mmlu is for real models"),
+        ({"length": 1}, "length must be at least 2"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(BadInputError, match=message):
+        GridTrial(**settings).check()
+    with pytest.raises(BadInputError, match="sequences must be at least 4"):
+        trials["calibration"](sequences=2).check()
