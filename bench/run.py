@@ -23,6 +23,12 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "apollo": ((),),
     "retroinfer": ((), ("--peer",)),
     "prmbench": (("metrics",), ("scoring",)),
+    "hadamard": ((),),
+    "bitnet_v2": ((), ("--eager",)),
+    "qwen3_quantization": (("billm",), ("packed",), ("memory",), ("gptq",), ("awq",)),
+    "vocabulary_adaptation": ((), ("--latentis",)),
+    "graph_attention": ((),),
+    "exaone_3_5": ((),),
 }
 HEAD = """\
 # Speed, side by side

@@ -1,0 +1,90 @@
+"""PNA-Attention: principal neighbourhood aggregation over the attention graph, in place of self-attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Cache
+
+from papertrial.efficient.graph_attention.adjacency import softmax_adjacency, visible_pairs
+from papertrial.efficient.graph_attention.aggregates import (
+    largest_of_neighbours,
+    longest_and_shortest,
+    mean_and_variance,
+)
+from papertrial.efficient.graph_attention.attention import GraphAttention, Thresholded
+from papertrial.efficient.graph_attention.networks import PnaNetwork
+from papertrial.efficient.graph_attention.settings import PnaSettings
+
+
+class PnaAttention(GraphAttention):
+    """Heads that map four aggregates of their neighbours' values.
+
+    Sum, mean, maximum and variance (in the language model form: mean, longest, variance and shortest value)
+    over the processed adjacency, joined and mapped for each head, then `o_proj`. Key-value heads may be
+    fewer than heads: they are shared, as in the attention that is replaced.
+
+    Args:
+        replaced: the decoder layer's own attention.
+        layer: its index.
+        settings: see `PnaSettings`.
+
+    Source: arXiv 2501.02393; Attention_GNN.py, LlamaAttentionPNA and LlamaAttentionPNA_LM.
+    """
+
+    def __init__(self, replaced: nn.Module, layer: int, settings: PnaSettings) -> None:
+        super().__init__(replaced, layer)
+        self.settings = settings
+        self.shared: int = self.config.num_key_value_heads
+        outputs, bias = self.heads * self.width, self.has_bias
+        self.q_proj = nn.Linear(self.hidden, outputs, bias=bias)
+        self.k_proj = nn.Linear(self.hidden, self.shared * self.width, bias=bias)
+        self.v_proj = nn.Linear(self.hidden, self.shared * self.width, bias=bias)
+        self.thresholded = Thresholded(settings.processing, settings.train_threshold)
+        self.network = PnaNetwork(
+            self.heads, self.width, settings.multiplier, getattr(self.config, "mlp_bias", False)
+        )
+        self.o_proj = nn.Linear(outputs, self.hidden, bias=bias)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the layer's output (batch, tokens, dim) and the adjacency before processing."""
+        batch, queries, _dim = hidden_states.shape
+        own = self.project(self.v_proj, hidden_states)
+        query, key = self.turned(self.q_proj, self.k_proj, hidden_states, position_embeddings)
+        key, value = (self._spread(x) for x in self.remember(past_key_values, key, own))
+        visible = visible_pairs(attention_mask, batch, queries, key.shape[2], hidden_states.device)
+        scores = query @ key.transpose(2, 3) * self.scaling
+        if self.settings.weights == "softmax":
+            adjacency = softmax_adjacency(scores, visible)
+        else:
+            adjacency = functional.relu(scores.float()).masked_fill(~visible, 0.0)
+        edges = self.thresholded(adjacency, visible)
+        taken = self._aggregates(edges, value, self._spread(own))
+        mapped = self.network(torch.cat(taken, dim=-1).to(hidden_states.dtype))
+        return self.o_proj(mapped.transpose(1, 2).reshape(batch, queries, -1)), adjacency
+
+    def _aggregates(self, edges: Tensor, value: Tensor, own: Tensor) -> list[Tensor]:
+        mean, variance = mean_and_variance(edges, value)
+        if self.settings.language_model:
+            linked = edges > self.settings.processing.threshold
+            longest, shortest = longest_and_shortest(linked, value, own)
+            return [mean, longest, variance, shortest]
+        linked = edges > 0
+        if self.settings.max_over == "own":
+            largest = torch.where(linked.any(-1, keepdim=True), own, torch.zeros_like(own))
+        else:
+            largest = largest_of_neighbours(linked, value)
+        return [edges @ value.float(), mean, largest, variance]
+
+    def _spread(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(self.heads // self.shared, dim=1) if self.shared < self.heads else x
