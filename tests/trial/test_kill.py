@@ -36,6 +36,8 @@ def test_a_hundred_kills_lose_nothing_and_measure_nothing_twice(lab, tmp_path):
 def _start(lab, *words):
     """Start `papertrial` in a process group of its own, with the made-up paper plugged in."""
     code = (
+        # tests that run in the background of a shell inherit that Ctrl-C is ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from pathlib import Path; from papertrial.trial import rooms; from papertrial.cli import trying;"
         f"room = rooms.Room('lab_paper', 'efficient', Path({str(lab.folder)!r}), 'lab_paper');"
         "trying.discover = lambda: {'lab_paper': room};"
