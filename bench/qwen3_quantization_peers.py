@@ -86,7 +86,8 @@ def gptq(rounds: int) -> None:
     for _ in range(rounds):
         for name, run in (("gptqmodel 7.7.0", peer), ("papertrial", ours)):
             start = time.perf_counter()
-            run()
+            with contextlib.redirect_stdout(sys.stderr):  # the peer tells what it does
+                run()
             seconds[name].append(time.perf_counter() - start)
     print(
         f"GPTQ, 4 bits, groups of 128, act-order, {batches} × {tokens} tokens; {torch.get_num_threads()} threads\n"
