@@ -21,7 +21,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 _U = np.uint64
-_ELEMENTS_A_THREAD = 1 << 16  # below this, handing a share to another thread costs more than it saves
+# Below this a second thread costs more than it saves: torch's own threads spin for a while after each of its
+# operations, and ours would wait for the cores that they hold.
+_ELEMENTS_A_THREAD = 1 << 20
 
 
 def compiled(function: Callable[..., Any]) -> Any:
