@@ -79,9 +79,10 @@ def test_every_finding_has_its_check(room: Room):
 def test_the_public_names_are_documented(room: Room):
     module = importlib.import_module(room.package)
     assert module.__all__, f"{room.name} exports nothing"
-    assert re.search(rf"arXiv[: ]{re.escape(room.card.arxiv)}", module.__doc__ or ""), (
-        "the paper is not named"
-    )
+    if room.card.arxiv is not None:
+        assert re.search(rf"arXiv[: ]{re.escape(room.card.arxiv)}", module.__doc__ or ""), (
+            "the paper is not named"
+        )
     for name in module.__all__:
         thing = getattr(module, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):

@@ -38,6 +38,12 @@ def test_a_good_card_is_read_whole(tmp_path):
     assert card.findings[0].check.startswith("trial noise")
 
 
+def test_a_card_of_papertrial_itself_names_no_paper(tmp_path):
+    card = load(tmp_path, GOOD.replace('arxiv   = "2501.00001"\n', "").replace("day     = 2025-01-02\n", ""))
+    assert (card.arxiv, card.day, card.origin) == (None, None, "papertrial itself")
+    assert card.order > load(tmp_path / "other", GOOD).order
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fragment", "message"),
     [
@@ -55,6 +61,7 @@ def test_a_good_card_is_read_whole(tmp_path):
         ('name     = "small"', 'name     = "lower"', None, "a second claim named 'lower'"),
         ('name     = "small"', 'name     = "Small One"', "Small One", "lower-case words joined by '-'"),
         ('purpose = "Try the runner."', 'purpose = ""', "purpose", "must be a non-empty string"),
+        ('arxiv   = "2501.00001"\n', "", None, "has both 'arxiv' and 'day'"),
         ("[summary.ko]", "[summary.fr]", "[summary.fr]", "unknown key 'fr'"),
         ('untested = "needs a cluster"\n', "", None, "claim 'large' lacks trial, metric, arm, relation"),
         ('where = "Section 1"\n', "", "[[findings]]", "lacks 'where'"),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from papertrial.cli.options import help_text, parse_known, refuse_unknown, split_names, wants_help
 from papertrial.home import home
 from papertrial.trial.files import to_json
-from papertrial.trial.latest import Latest, recall
-from papertrial.trial.reference import reference_verdicts
+from papertrial.trial.reference import latest_verdicts
 from papertrial.trial.rooms import Room, discover, find_room
 from papertrial.trial.verdict import SIGNS, Verdict, tally
 
@@ -49,18 +47,6 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def latest_verdicts(room: Room, where: Path) -> tuple[dict[str, Latest], str]:
-    """Return the latest verdicts on a paper's claims, and whose they are.
-
-    The user's own evidence counts where there is any, else the reference run that ships with the package.
-    """
-    if own := recall(where, room.name):
-        return own, "measured here"
-    found = reference_verdicts(room)
-    made = max((one.made for one in found.values()), default="")[:10]
-    return found, f"reference run, {made}" if found else "not measured"
-
-
 def _list(rooms: Sequence[Room]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -68,8 +54,8 @@ def _list(rooms: Sequence[Room]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for title in ("day", "field", "name", "paper", "claims", "from"):
         table.add_column(title, overflow="fold")
-    for room in sorted(rooms, key=lambda room: (room.card.day, room.field, room.name)):
-        table.add_row(str(room.card.day), room.field, room.name, room.card.title, *_state(room))
+    for room in sorted(rooms, key=lambda room: room.card.order):
+        table.add_row(str(room.card.day or ""), room.field, room.name, room.card.title, *_state(room))
     Console().print(table)
 
 
@@ -93,7 +79,7 @@ def _show(room: Room, language: str) -> None:
 
     card, out = room.card, Console()
     latest, source = latest_verdicts(room, home())
-    out.print(f"[bold]{escape(card.title)}[/]  arXiv {card.arxiv} · {card.day} · {card.field}")
+    out.print(f"[bold]{escape(card.title)}[/]  {card.origin} · {card.field}")
     out.print(Padding(escape(card.purpose), (0, 0, 1, 2)))
     summary = card.summary[language]
     for text in (summary.whats_new, summary.details, summary.results):
@@ -127,7 +113,7 @@ def _show(room: Room, language: str) -> None:
 
 def _as_json(room: Room) -> dict[str, Any]:
     card, (latest, source) = room.card, latest_verdicts(room, home())
-    raw = asdict(card) | {"day": str(card.day), "verdicts_from": source}
+    raw = asdict(card) | {"day": card.day and str(card.day), "verdicts_from": source}
     for claim, made in zip(raw["claims"], card.claims, strict=True):
         claim["relation"] = str(made.relation) if made.relation else None
         claim["latest"] = asdict(latest[made.name]) if made.name in latest else None

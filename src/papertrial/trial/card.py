@@ -108,13 +108,16 @@ class Use:
 
 @dataclass(frozen=True)
 class Card:
-    """All that a card says. `name` and `field` come from the folder it lies in."""
+    """All that a card says. `name` and `field` come from the folder it lies in.
+
+    `arxiv` and `day` are None together, on the card of a part of papertrial itself that stands on trial.
+    """
 
     name: str
     field: str
     title: str
-    arxiv: str
-    day: date
+    arxiv: str | None
+    day: date | None
     purpose: str
     summary: Mapping[str, Summary]
     claims: tuple[Claim, ...]
@@ -124,6 +127,16 @@ class Card:
     findings: tuple[Finding, ...] = ()
     use: Use = Use()
     status: Status = "built"
+
+    @property
+    def origin(self) -> str:
+        """Where the paper comes from, in a few words: its arXiv id and its digest day."""
+        return "papertrial itself" if self.arxiv is None else f"arXiv {self.arxiv} · {self.day}"
+
+    @property
+    def order(self) -> tuple[date, str, str]:
+        """What cards are sorted by: day, field, name."""
+        return self.day or date.max, self.field, self.name
 
     @property
     def tested(self) -> tuple[Claim, ...]:

@@ -100,12 +100,16 @@ def _card(reader: _Reader, raw: dict[str, Any], name: str, field: str) -> cards.
     reader.keys(
         raw,
         (),
-        ("title", "arxiv", "day", "purpose", "summary", "claims"),
-        ("code", "checkpoints", "deeds", "findings", "use", "status"),
+        ("title", "purpose", "summary", "claims"),
+        ("arxiv", "day", "code", "checkpoints", "deeds", "findings", "use", "status"),
     )
     if field not in cards.FIELDS:
         reader.blame((), str(unknown("field", field, cards.FIELDS)))
-    arxiv = reader.text(raw, (), "arxiv")
+    if ("arxiv" in raw) != ("day" in raw):
+        reader.blame(
+            (), "a paper's card has both 'arxiv' and 'day'; that of papertrial's own parts has neither"
+        )
+    arxiv = reader.maybe(raw, (), "arxiv")
     if arxiv and not _ARXIV.match(arxiv):
         reader.blame(("arxiv",), f"{arxiv!r} is no arXiv id; write it as '2412.05270'")
     day = raw.get("day")
@@ -125,7 +129,7 @@ def _card(reader: _Reader, raw: dict[str, Any], name: str, field: str) -> cards.
         field=field,
         title=reader.text(raw, (), "title"),
         arxiv=arxiv,
-        day=day if isinstance(day, date) else date.min,
+        day=day if isinstance(day, date) else None,
         purpose=reader.text(raw, (), "purpose"),
         summary=_summaries(reader, reader.table(raw, (), "summary")),
         claims=claims,

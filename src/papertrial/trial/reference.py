@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from papertrial.trial.card import Card
 from papertrial.trial.files import to_json
-from papertrial.trial.latest import Latest
+from papertrial.trial.latest import Latest, recall
 from papertrial.trial.rooms import Room
 from papertrial.trial.settings import settings_of
 from papertrial.trial.verdict import Verdict
@@ -93,6 +93,18 @@ def reference_verdicts(room: Room) -> dict[str, Latest]:
         for raw in reference["verdicts"]
         if raw["claim"] in trials and trials[raw["claim"]] in reference["trials"]
     }
+
+
+def latest_verdicts(room: Room, where: Path) -> tuple[dict[str, Latest], str]:
+    """Return the latest verdicts on a paper's claims, and whose they are.
+
+    The user's own evidence counts where there is any, else the reference run that ships with the package.
+    """
+    if own := recall(where, room.name):
+        return own, "measured here"
+    found = reference_verdicts(room)
+    made = max((one.made for one in found.values()), default="")[:10]
+    return found, f"reference run, {made}" if found else "not measured"
 
 
 def staleness(room: Room) -> list[str]:

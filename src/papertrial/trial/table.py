@@ -15,9 +15,10 @@ BEGIN, END = "<!-- verdicts: made by `make reference` -->", "<!-- /verdicts -->"
 def verdict_table() -> str:
     """Return the Markdown table of all papers with the verdicts of their reference runs."""
     rows = ["| paper | name | field | verdicts of the reference run |", "|---|---|---|---|"]
-    for room in sorted(discover().values(), key=lambda room: (room.card.day, room.field, room.name)):
+    for room in sorted(discover().values(), key=lambda room: room.card.order):
         card = room.card
-        link = f"[{card.title}](https://arxiv.org/abs/{card.arxiv})".replace("|", "\\|")
+        link = f"[{card.title}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv else card.title
+        link = link.replace("|", "\\|")
         rows.append(f"| {link} | `{room.name}` | {room.field} | {_verdicts(room)} |")
     return "\n".join(rows)
 

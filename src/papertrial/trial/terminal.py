@@ -132,7 +132,9 @@ class Progress:
 
 def header(card: Card) -> Text:
     """Return the line that names a paper."""
-    return Text.assemble((card.name, "bold"), "  ", card.title, "  ", (f"arXiv {card.arxiv}", "dim"))
+    return Text.assemble(
+        (card.name, "bold"), "  ", card.title, "  ", (card.origin.partition(" · ")[0], "dim")
+    )
 
 
 def arms_table(trial: TrialSummary) -> Table:

@@ -1,0 +1,1 @@
+"""A day's papers: collected, read, summarised, grounded and written."""
