@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 
 from papertrial.digest.records import ROLES
 
-_ROMAN = ("i", "ii", "iii", "iv", "v")
-_LETTERS = tuple("abcde")
-_NUMBERS = tuple("12345")
+# Style, markers in order, and how many of them a list must have at least.
+_LISTS = (
+    ("roman", ("i", "ii", "iii", "iv", "v"), 5),
+    ("letters", tuple("abcde"), 4),
+    ("numbers", tuple("12345"), 5),
+)
+# A marker is looked for by its end, since far fewer characters can end one than begin one.
+_MARKER_END = re.compile(r"[).]\**\s")
+_MARKER = re.compile(r"(?:^|[\s(*])(i{1,3}|iv|v|[a-e1-5])$", re.IGNORECASE)
+_BOLD_LABEL = re.compile(r"\*\*[A-Z][^*]{2,40}:?\*\*:?")
+_LONGEST_LEAD_IN = 120
 _LEAD_IN = re.compile(
     r"^(?:here(?:'s| is)|below is|the following is|okay|sure)[^:\n]{0,200}:\s*", re.IGNORECASE
 )
@@ -23,33 +32,24 @@ _LABEL = re.compile(
 )
 
 
-def style_of(summary: str) -> str:
-    """Name how a summary is written: "roman", "letters", "numbers", "labelled" or "prose"."""
-    if _parts(summary, _ROMAN) is not None:
-        return "roman"
-    if _parts(summary, _LETTERS[:4]) is not None:
-        return "letters"
-    if _parts(summary, _NUMBERS) is not None:
-        return "numbers"
-    return "labelled" if re.search(r"\*\*[A-Z][^*]{2,40}:?\*\*:?", summary) else "prose"
+def read_style(summary: str) -> tuple[str, dict[str, str]]:
+    """Return how a summary is written and, where it is a list, its parts by role.
 
-
-def table_sections(summary: str) -> dict[str, str]:
-    """Return a listed summary by role, its markers and labels taken off; empty where it is prose.
-
-    A roman or numbered list has all five roles. A lettered one begins with the objective and has four; its
-    fifth letter, where there is one, adds to the last. A lead-in ("Here is a concise summary …:") belongs to
-    no section.
+    The style is "roman", "letters", "numbers", "labelled" or "prose". A roman or numbered list has all five
+    roles. A lettered one begins with the objective and has four; its fifth letter, where there is one, adds
+    to the last. Markers and labels are taken off; a lead-in ("Here is a concise summary …:") belongs to no
+    part.
     """
-    for markers in (_ROMAN, _LETTERS, _LETTERS[:4], _NUMBERS):
-        parts = _parts(summary, markers)
+    found = list(_markers(summary))
+    for style, markers, fewest in _LISTS:
+        parts = _parts(summary, found, markers, fewest)
         if parts is None:
             continue
         texts = [_LABEL.sub("", part, count=1).strip().strip("*").strip() for part in parts]
-        if markers == _LETTERS:
+        if style == "letters" and len(texts) == len(ROLES):
             texts[3:] = [" ".join(texts[3:])]
-        return dict(zip(ROLES[-len(texts) :], texts, strict=True)) if all(texts) else {}
-    return {}
+        return style, dict(zip(ROLES[-len(texts) :], texts, strict=True)) if all(texts) else {}
+    return ("labelled" if _BOLD_LABEL.search(summary) else "prose"), {}
 
 
 def without_lead_in(summary: str) -> str:
@@ -57,19 +57,24 @@ def without_lead_in(summary: str) -> str:
     return _LEAD_IN.sub("", summary, count=1)
 
 
-def _parts(summary: str, markers: tuple[str, ...]) -> list[str] | None:
-    """Split at `i) … ii) …`, each marker once and in order; None where one is missing."""
-    positions = []
-    at = 0
-    for marker in markers:
-        found = re.compile(rf"(?:^|(?<=[\s(*])){re.escape(marker)}[).]\**\s", re.IGNORECASE).search(
-            summary, at
-        )
-        if found is None:
-            return None
-        positions.append((found.start(), found.end()))
-        at = found.end()
-    if positions[0][0] > 0 and len(without_lead_in(summary[: positions[0][0]] + "x")) > 120:
+def _markers(summary: str) -> Iterator[tuple[str, int, int]]:
+    """Yield what may be a list's marker, with where it begins and where its text begins."""
+    for end in _MARKER_END.finditer(summary):
+        if match := _MARKER.search(summary[max(0, end.start() - 4) : end.start()]):
+            yield match[1].lower(), end.start() - len(match[1]), end.end()
+
+
+def _parts(
+    summary: str, found: Sequence[tuple[str, int, int]], markers: tuple[str, ...], fewest: int
+) -> list[str] | None:
+    """Split at `i) … ii) …`, each marker once and in order; None where one of the fewest is missing."""
+    places: list[tuple[int, int]] = []
+    for name, start, end in found:
+        if len(places) < len(markers) and name == markers[len(places)]:
+            places.append((start, end))
+    if len(places) < fewest:
+        return None
+    if places[0][0] > 0 and len(without_lead_in(summary[: places[0][0]] + "x")) > _LONGEST_LEAD_IN:
         return None  # a list inside prose
-    ends = [start for start, _ in positions[1:]] + [len(summary)]
-    return [summary[start:end].strip() for (_, start), end in zip(positions, ends, strict=True)]
+    ends = [start for start, _ in places[1:]] + [len(summary)]
+    return [summary[start:end].strip() for (_, start), end in zip(places, ends, strict=True)]

@@ -15,7 +15,7 @@ from datetime import date
 
 from papertrial.digest.markdown import escape, one_line, unescape
 from papertrial.digest.records import Day, DayWarning, Entry, Field, Paper, WarningKind
-from papertrial.digest.styles import style_of, table_sections
+from papertrial.digest.styles import read_style
 from papertrial.digest.verdicts import trial_sentence
 from papertrial.errors import BadInputError
 
@@ -175,6 +175,7 @@ class _Reader:
         if not escaped and "|" in summary:
             self.warn(at, "pipe in a cell", "kept as part of the summary")
         title = " ".join(raw.split())
+        style, sections = read_style(summary)
         paper = Paper(
             id=cells["id"],
             title=title,
@@ -187,8 +188,8 @@ class _Reader:
         return Entry(
             paper=paper,
             fields=(Field(None, summary),),
-            sections=table_sections(summary),
-            style=style_of(summary),
+            sections=sections,
+            style=style,
             layout=layout,
         )
 
