@@ -1,0 +1,1 @@
+"""Agents that make things: research and presentations."""

@@ -1,0 +1,4 @@
+"""CameraBench: understanding camera motion.
+
+Source: arXiv 2504.15376.
+"""

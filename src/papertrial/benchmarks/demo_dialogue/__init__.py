@@ -1,0 +1,4 @@
+"""DEMO: dialogue element modelling.
+
+Source: arXiv 2412.04905.
+"""

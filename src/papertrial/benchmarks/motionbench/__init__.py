@@ -1,0 +1,4 @@
+"""MotionBench: fine-grained video motion understanding.
+
+Source: arXiv 2501.02955.
+"""

@@ -1,0 +1,1 @@
+"""Making images and video: diffusion, editing, world models."""

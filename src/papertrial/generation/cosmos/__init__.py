@@ -1,0 +1,4 @@
+"""Cosmos: a world foundation model platform.
+
+Source: arXiv 2501.03575.
+"""

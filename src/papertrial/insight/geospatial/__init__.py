@@ -1,0 +1,4 @@
+"""Geospatial mechanistic interpretability.
+
+Source: arXiv 2505.03368.
+"""

@@ -1,0 +1,1 @@
+"""Seeing and acting: vision-language models, segmentation, tracking, robots."""

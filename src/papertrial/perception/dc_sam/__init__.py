@@ -1,0 +1,4 @@
+"""DC-SAM: in-context segmentation by dual consistency.
+
+Source: arXiv 2504.12080.
+"""

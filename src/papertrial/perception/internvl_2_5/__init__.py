@@ -1,0 +1,4 @@
+"""InternVL 2.5: scaling open multimodal models.
+
+Source: arXiv 2412.05271.
+"""

@@ -1,0 +1,4 @@
+"""MAmmoTH-VL: multimodal instruction data at scale.
+
+Source: arXiv 2412.05237.
+"""

@@ -1,0 +1,4 @@
+"""ProTracker: probabilistic integration for point tracking.
+
+Source: arXiv 2501.03220.
+"""

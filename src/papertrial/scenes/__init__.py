@@ -1,0 +1,1 @@
+"""Scenes in space: splatting, 4-D reconstruction, presenters among their data."""

@@ -1,0 +1,4 @@
+"""MoDec-GS: compact dynamic splatting.
+
+Source: arXiv 2501.03714.
+"""

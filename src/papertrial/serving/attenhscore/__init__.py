@@ -1,0 +1,4 @@
+"""AttenHScore: invoking the large model only when needed.
+
+Source: arXiv 2505.02311.
+"""

@@ -1,0 +1,4 @@
+"""LLaVA-Mini: image and video models with one vision token.
+
+Source: arXiv 2501.03895.
+"""

@@ -1,0 +1,4 @@
+"""RADLADS: distilling attention into linear attention.
+
+Source: arXiv 2505.03005.
+"""
