@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 
 import pytest
+
+from papertrial.digest.records import Day, Entry, Paper
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -46,3 +49,11 @@ def lab(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "discover", lambda: {**found, "lab_paper": room})
     monkeypatch.setattr(rooms, "discover", lambda: {**found, "lab_paper": room})
     return room
+
+
+@pytest.fixture
+def a_day():
+    """Return a digest day of one paper."""
+    paper = Paper("2501.00001", "A title", authors=("Ann Ado", "Bo Bu"), authors_complete=True, upvotes=3)
+    sections = {"whats_new": "It is new.", "technical": "It has 4 layers.", "performance": "It gains 12 %."}
+    return Day(date(2025, 1, 2), (Entry(paper, sections=sections),), "made")

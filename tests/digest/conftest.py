@@ -42,10 +42,3 @@ def nasty_days():
     )
     entries = st.lists(entry, max_size=4, unique_by=lambda entry: entry.paper.id).map(tuple)
     return st.builds(Day, date=st.just(date(2025, 1, 2)), entries=entries, source=st.just("made"))
-
-
-@pytest.fixture
-def a_day():
-    paper = Paper("2501.00001", "A title", authors=("Ann Ado", "Bo Bu"), authors_complete=True, upvotes=3)
-    sections = {"whats_new": "It is new.", "technical": "It has 4 layers.", "performance": "It gains 12 %."}
-    return Day(date(2025, 1, 2), (Entry(paper, sections=sections),), "made")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from papertrial.errors import PapertrialError, unknown
 
 COMMANDS = {
+    "digest": "read a day's papers with their verdicts; collect and write new days",
     "papers": "list all papers with their latest verdicts, or show one",
     "try": "put papers on trial: measure, judge, report",
     "apply": "use a paper's method on your own model, data or document",

@@ -10,10 +10,11 @@ from datetime import date
 from pathlib import Path
 
 from papertrial.cli.options import help_text, parse_known, refuse_unknown, split_names, wants_help
+from papertrial.digest.reading import read_days
 from papertrial.errors import BadInputError, unknown
 from papertrial.trial.card import FIELDS
 from papertrial.trial.rooms import discover
-from papertrial.trial.skeleton import Entry, read_entry, write_room
+from papertrial.trial.skeleton import Entry, write_room
 
 _ARXIV = re.compile(r"^(\d{4}\.\d{4,5})(v\d+)?$")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
@@ -72,7 +73,7 @@ def run(words: Sequence[str]) -> int:
 
 def _entry(arxiv: str, options: NewOptions) -> Entry:
     """Return what is known of the paper: what the user says, else what the digest says."""
-    found = read_entry(options.digest, arxiv) if options.digest is not None else None
+    found = _listed(options.digest, arxiv) if options.digest is not None else None
     title = options.title or (found.title if found else None)
     if title is None:
         raise BadInputError(
@@ -85,6 +86,25 @@ def _entry(arxiv: str, options: NewOptions) -> Entry:
         except ValueError as error:
             raise BadInputError(f"--day must be a date such as 2025-05-07, got {options.day!r}") from error
     return Entry(arxiv, title, day, found.summary if found else "")
+
+
+def _listed(file: Path, arxiv: str) -> Entry:
+    """Return a paper's entry in a digest file.
+
+    Raises:
+        BadInputError: the file is no digest, or has no entry for this paper.
+    """
+    days = read_days(file)
+    for day in days:
+        if (found := day.entry(arxiv)) is not None:
+            return Entry(arxiv, _plain(found.paper.title), day.date, _plain(found.summary))
+    ids = ", ".join(entry.paper.id for day in days for entry in day)
+    raise BadInputError(f"{file} has no entry for {arxiv}; it has {ids or 'none'}")
+
+
+def _plain(text: str) -> str:
+    """Return the text on one line, without what would end a docstring."""
+    return " ".join(text.replace("\\", "/").replace('"""', "''").split())
 
 
 def _place(field: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +11,6 @@ from pathlib import Path
 from papertrial.errors import BadInputError
 from papertrial.trial.card import FIELDS
 
-_DAY = re.compile(r"## (?:Papers for |Daily Papers \()(\d{4}-\d{2}-\d{2})")
 _CARD = """\
 title   = {title}
 arxiv   = "{arxiv}"
@@ -127,37 +125,6 @@ class Entry:
     summary: str = ""
 
 
-def read_entry(file: Path, arxiv: str) -> Entry:
-    """Read a paper's entry from a digest file, the English table or the Korean entries.
-
-    Raises:
-        BadInputError: the file cannot be read, names no day, or has no entry for this paper.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"the digest {file} cannot be read: {error}") from error
-    day = _DAY.search(text)
-    if day is None:
-        raise BadInputError(
-            f"{file} is no digest: it has no heading '## Papers for …' or '## Daily Papers (…)'"
-        )
-    link = f"https://arxiv.org/abs/{arxiv})"
-    if link not in text:
-        ids = re.findall(r"https://arxiv\.org/abs/(\d{4}\.\d{4,5})\)", text)
-        raise BadInputError(
-            f"{file} has no entry for {arxiv}; it has {', '.join(dict.fromkeys(ids)) or 'none'}"
-        )
-    before, after = text.split(link, 1)
-    when = date.fromisoformat(day[1])
-    if (heading := before.rpartition("\n")[2]).startswith("### ["):
-        return Entry(arxiv, _one_line(heading[5:].rpartition("]")[0]), when)
-    title = re.split(r" \(Read more on | - read more on ", before.rpartition("\n| ")[2], maxsplit=1)[0]
-    row = re.split(r" \|(?:\n|$)", after, maxsplit=1)[0]
-    cells = row.partition("|")[2].split(" | ", 1)  # authors and summary; a summary may hold pipes
-    return Entry(arxiv, _one_line(title), when, _one_line(cells[-1] if len(cells) == 2 else ""))
-
-
 def write_room(entry: Entry, field: str, name: str, folder: Path) -> Iterator[Path]:
     """Write a room's files and yield their paths. Nothing that is there already is touched.
 
@@ -201,7 +168,3 @@ def write_room(entry: Entry, field: str, name: str, folder: Path) -> Iterator[Pa
         except OSError as error:
             raise BadInputError(f"cannot write {path}: {error}") from error
         yield path
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("\\", "/").replace('"""', "''").split())
