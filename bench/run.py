@@ -29,6 +29,9 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "vocabulary_adaptation": ((), ("--latentis",)),
     "graph_attention": ((),),
     "exaone_3_5": ((),),
+    "digest": ((),),
+    "grounding": ((),),
+    "site": ((),),
 }
 HEAD = """\
 # Speed, side by side

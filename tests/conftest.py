@@ -37,6 +37,7 @@ LAB = Path(__file__).resolve().parent / "lab"
 @pytest.fixture
 def lab(monkeypatch, tmp_path):
     """Return the room of a made-up paper, findable like any other, with a home of its own."""
+    import papertrial.digest.cards  # noqa: F401  a module first imported now would keep the patched list for good
     from papertrial.trial import rooms
 
     room = rooms.Room("lab_paper", "efficient", LAB / "lab_paper", "lab_paper")

@@ -39,7 +39,7 @@ def test_the_days_are_listed(capsys):
     ]
 
 
-@pytest.mark.parametrize(("lang", "word"), [("en", "✔ 8 holds"), ("ko", "✔ 8 입증")])
+@pytest.mark.parametrize(("lang", "word"), [("en", "✔ 8 holds"), ("ko", "✔ 8 성립")])
 def test_a_day_is_shown_with_its_verdicts(capsys, lang, word):
     code, out, _ = call(capsys, DAY, "--lang", lang)
     assert code == 0

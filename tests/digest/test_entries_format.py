@@ -204,4 +204,4 @@ def test_verdicts_are_a_field_of_their_own_that_is_no_part_of_the_entry(a_day):
     assert "- ***On Trial***: ✔ 9 holds · ? 4 undecided (papertrial try apollo)." in text
     assert parse_entries(text).entries[0].sections == a_day.entries[0].sections
     korean = replace(tried, lang="ko")
-    assert "✔ 9 입증 · ? 4 미정" in render_entries(replace(a_day, entries=(korean,)))
+    assert "✔ 9 성립 · ? 4 미정" in render_entries(replace(a_day, entries=(korean,)))

@@ -15,6 +15,8 @@ COMMANDS = {
     "try": "put papers on trial: measure, judge, report",
     "apply": "use a paper's method on your own model, data or document",
     "evidence": "show what has been measured and where it lies; export it",
+    "serve": "show the digest as a web page, every paper with its evidence; start a trial, watch it live",
+    "site": "write the same pages as files for any host",
     "new": "make a room for a paper, from its arXiv id",
 }
 

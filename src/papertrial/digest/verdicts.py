@@ -7,14 +7,14 @@ from papertrial.trial.verdict import SIGNS
 
 _WORDS = {
     "ko": {
-        "holds": "입증",
-        "fails": "반증",
+        "holds": "성립",
+        "fails": "불성립",
         "undecided": "미정",
         "untested": "미검증",
         "not measured": "미측정",
     }
 }
-_DOCKET = {"en": "on the docket", "ko": "심리 대기"}
+_DOCKET = {"en": "on the docket", "ko": "시험 대기"}
 
 
 def chips(entry: Entry, lang: str = "en") -> list[tuple[str, str]]:

@@ -1,21 +1,21 @@
-"""The report's pictures: SVG that takes its text colour from the page, one colour for each arm."""
+"""The pictures of reports and pages: small SVG that takes its text colour from the page, one colour an arm."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import escape
 
 from papertrial.trial.contract import Metric
+from papertrial.trial.evidence import Curve
 from papertrial.trial.formats import number
 from papertrial.trial.summary import TrialSummary
+from papertrial.trial.svg import WIDTH, Scale, label, path, picture, plot_floor, text_width
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 # Okabe and Ito's colours, safe for the colour-blind: without yellow, which white swallows, and with the blue
@@ -24,8 +24,11 @@ PALETTE: tuple[str, ...] = (
     *("#3A87C8", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6FD1", "#7A7A7A"),
     *("#44AA99", "#AA4466", "#999933", "#B07AA1"),
 )
-_INK = "#010203"  # replaced by currentColor, so that the page's theme decides
 _SMOOTHED_TO = 40  # about as many independent points as a curve can show without turning into noise
+_DRAWN = 80  # points of a line: more would not be seen at this width
+_LONGEST_NAME = 24
+_DASHES = ' stroke-dasharray="6 4"'
+_NARROWEST = 270.0  # of the plot itself: names and labels get what is left
 _LEFT, _RIGHT = 8.0, 192.0
 
 
@@ -44,75 +47,161 @@ def curve_names(trial: TrialSummary) -> list[str]:
 
 def curve_figure(trial: TrialSummary, name: str) -> str:
     """Draw one value over the steps, the mean over seeds as a line and their range as a band."""
+    curves = {
+        arm.arm: [values[name] for values in trial.curves.get(arm.arm, {}).values() if name in values]
+        for arm in trial.arms
+    }
+    return curves_picture(name, curves)
+
+
+def curves_picture(
+    name: str,
+    curves: Mapping[str, Sequence[Curve]],
+    colours: Mapping[str, str] | None = None,
+    dashed: Collection[str] = (),
+) -> str:
+    """Draw one value over the steps for every arm: the mean of its curves, and their range as a band.
+
+    Args:
+        name: what the value is.
+        curves: for each arm, one curve a seed; arms without curves keep their colour for other plots.
+        colours: of each arm; as in all plots of a trial where None.
+        dashed: the arms whose lines are dashed.
+    """
     import numpy as np
 
-    figure, axes = _figure(height=3.4)
-    colours = arm_colours([arm.arm for arm in trial.arms])
-    ends, smoothed = [], ""
-    for arm in colours:
-        curves = [values[name] for values in trial.curves.get(arm, {}).values() if name in values]
-        if not curves:
+    colours = arm_colours(list(curves)) if colours is None else colours
+    drawn, window = {}, 1
+    for arm, seeds in curves.items():
+        if not seeds:
             continue
-        grid = np.unique(np.concatenate([np.asarray(steps, dtype=float) for steps, _ in curves]))
-        rows = np.stack([np.interp(grid, steps, numbers) for steps, numbers in curves])
+        grid = np.unique(np.concatenate([np.asarray(steps, dtype=float) for steps, _ in seeds]))
+        # a seed that is still running counts as far as it is
+        rows = np.stack([np.interp(grid, steps, numbers, right=math.nan) for steps, numbers in seeds])
         window = max(1, len(grid) // _SMOOTHED_TO)
         grid, rows = grid[window - 1 :], _moving_mean(rows, window)
-        smoothed = f", mean of {window} points" if window > 1 else ""
-        mean = rows.mean(axis=0)
-        axes.plot(grid, mean, color=colours[arm], linewidth=1.6, label=arm)
-        axes.fill_between(
-            grid, rows.min(axis=0), rows.max(axis=0), color=colours[arm], alpha=0.18, linewidth=0
+        kept = np.unique(np.linspace(0, len(grid) - 1, min(_DRAWN, len(grid))).round().astype(int))
+        drawn[arm] = (grid[kept], rows[:, kept])
+    if not drawn:
+        return ""
+    return _draw_curves(name, drawn, colours, dashed, window)
+
+
+def _draw_curves(
+    name: str,
+    drawn: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    colours: Mapping[str, str],
+    dashed: Collection[str],
+    window: int,
+) -> str:
+    import numpy as np
+
+    height = 250.0
+    floor, top = plot_floor(height)
+    low, high = _reach([np.nanmean(rows, axis=0) for _, rows in drawn.values()])
+    right = WIDTH - 10 - max(text_width(_cut(arm)) for arm in drawn)
+    up = Scale(low, high, floor, top)
+    left = 14 + max(text_width(_tick(value)) for value in up.ticks(5))
+    first = min(float(grid[0]) for grid, _ in drawn.values())
+    last = max(float(grid[-1]) for grid, _ in drawn.values())
+    across = Scale(first, last, left, right)
+    body, ends = [], []
+    for arm, (grid, rows) in drawn.items():
+        xs = [across(float(value)) for value in grid]
+        mean = np.nanmean(rows, axis=0)
+        if len(rows) > 1:
+            lower = [_within(up(float(value)), top, floor) for value in np.nanmin(rows, axis=0)]
+            upper = [_within(up(float(value)), top, floor) for value in np.nanmax(rows, axis=0)]
+            band = [*zip(xs, upper, strict=True), *reversed(list(zip(xs, lower, strict=True)))]
+            body.append(f'<path d="{path(band, closed=True)}" fill="{colours[arm]}" fill-opacity=".18"/>')
+        line = [(x, _within(up(float(value)), top, floor)) for x, value in zip(xs, mean, strict=True)]
+        body.append(
+            f'<path d="{path(line)}" fill="none" stroke="{colours[arm]}" stroke-width="2" '
+            f'stroke-linejoin="round"{_DASHES if arm in dashed else ""}/>'
         )
         if math.isfinite(mean[-1]):
-            ends.append((float(grid[-1]), float(mean[-1]), arm, colours[arm]))
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"{name}{smoothed}")
-    _cut_outliers(axes)
-    _label_ends(axes, ends)
-    arms = ", ".join(f"{arm} ends at {number(value)}" for _, value, arm, _ in ends)
-    return _svg(figure, f"{name} over the steps, one line for each arm: {arms}")
+            ends.append((float(mean[-1]), line[-1][1], arm))
+    body += _end_labels(ends, colours, right + 6, top)
+    told = ", ".join(f"{arm} ends at {number(value)}" for value, _, arm in ends)
+    smoothed = f", mean of {window} points" if window > 1 else ""
+    return picture(
+        body,
+        height,
+        f"{name} over the steps, one line for each arm: {told}",
+        (across, f"{name} over the steps{smoothed}", _tick),
+        left,
+        right,
+        (up, _tick),
+    )
 
 
 def metric_figure(trial: TrialSummary, name: str, metric: Metric) -> str:
     """Draw one metric: a dot for each seed and a bar at the centre, one row for each arm."""
     arms = [arm for arm in trial.arms if math.isfinite(arm.metrics[name].centre)]
-    figure, axes = _figure(height=0.75 + 0.3 * len(arms))
+    rows = {arm.arm: [one.metrics[name] for one in trial.measurements if one.arm == arm.arm] for arm in arms}
+    values = [value for row in rows.values() for value in row if math.isfinite(value)]
+    log = bool(values) and min(values) > 0 and max(values) / min(values) > 50
+    height = 56.0 + 24 * len(arms)
+    left = min(18 + max(text_width(_cut(arm)) for arm in rows), WIDTH - _NARROWEST)
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    margin = (high - low) * 0.03
+    ends = (low, high) if log else (low - margin, high + margin)
+    right = (
+        WIDTH
+        - 6
+        - max(text_width(_tick(value, metric.unit)) for value in Scale(*ends, 0, 1, log).ticks()) / 2
+    )
+    across = Scale(*ends, left, right, log)
     colours = arm_colours([arm.arm for arm in trial.arms])
-    for row, arm in enumerate(arms):
-        values = [one.metrics[name] for one in trial.measurements if one.arm == arm.arm]
-        axes.plot(values, [row] * len(values), "o", color=colours[arm.arm], markersize=4.5, alpha=0.7)
-        axes.plot([arm.metrics[name].centre] * 2, [row - 0.3, row + 0.3], color=colours[arm.arm], linewidth=2)
-    axes.set_yticks(range(len(arms)), [arm.arm for arm in arms])
-    axes.set_ylim(len(arms) - 0.5, -0.5)
-    unit = f" ({metric.unit})" if metric.unit and metric.unit not in name else ""
-    axes.set_xlabel(f"{name}{unit}, {metric.better} is better")
-    values = [one.metrics[name] for one in trial.measurements if math.isfinite(one.metrics[name])]
-    if values and min(values) > 0 and max(values) / min(values) > 50:
-        axes.set_xscale("log")
-    if metric.unit == "bytes":
-        axes.xaxis.set_major_formatter(lambda value, _: number(value, "bytes"))
+    body = []
+    for at, arm in enumerate(arms):
+        y = 8 + 24 * (at + 0.5)
+        body.append(label(_cut(arm.arm), left - 8, y + 4.5, "end"))
+        dots = "".join(
+            f"M{across(value) - 4:.1f} {y:g}a4 4 0 1 0 8 0a4 4 0 1 0-8 0"
+            for value in rows[arm.arm]
+            if math.isfinite(value)
+        )
+        centre = across(arm.metrics[name].centre)
+        body.append(f'<path d="{dots}" fill="{colours[arm.arm]}" fill-opacity=".6"/>')
+        body.append(f'<path d="M{centre:.1f} {y - 9:g}v18" stroke="{colours[arm.arm]}" stroke-width="2.5"/>')
+    unit = f" ({metric.unit})" if metric.unit and metric.unit not in name and metric.unit != "bytes" else ""
     told = ", ".join(f"{arm.arm} {number(arm.metrics[name].centre, metric.unit)}" for arm in arms)
-    return _svg(figure, f"{name} of every arm: {told}")
+    return picture(
+        body,
+        height,
+        f"{name} of every arm: {told}",
+        (across, f"{name}{unit}, {metric.better} is better", lambda value: _tick(value, metric.unit)),
+        left,
+        right,
+    )
 
 
-def interval_figure(estimate: float, low: float, high: float, threshold: float, operator: str) -> str:
-    """Draw an interval against its threshold; to the right of the line the claim holds, in every row alike."""
+def interval_figure(
+    estimate: float, low: float, high: float, threshold: float, operator: str, says: str
+) -> str:
+    """Draw an interval against its threshold; to the right of the middle the claim holds, in every row.
+
+    The threshold's line and the half in which the claim holds are the stylesheet's (`.interval`).
+
+    Args:
+        estimate: the point; ratios come as their logarithms, as do the other three numbers.
+        low: the interval's lower end.
+        high: the interval's upper end.
+        threshold: what the claim asks for.
+        operator: on which side of the threshold the claim holds.
+        says: what a reader who cannot see it hears.
+    """
     sign = 1.0 if operator.startswith(">") else -1.0
     points = [sign * (value - threshold) for value in (estimate, low, high)]
     reach = max((abs(point) for point in points if math.isfinite(point)), default=0.0) * 1.15 or 1.0
     middle = (_LEFT + _RIGHT) / 2
-
-    def place(value: float) -> float:
-        return min(_RIGHT, max(_LEFT, middle + value / reach * (_RIGHT - _LEFT) / 2))
-
-    dot, one, other = (place(point) for point in points)
+    dot, one, other = (
+        _within(middle + point / reach * (_RIGHT - _LEFT) / 2, _LEFT, _RIGHT) for point in points
+    )
     return (
-        f'<svg class="interval" viewBox="0 0 200 22" role="img" aria-label="estimate {number(estimate)}, '
-        f'interval {number(low)} to {number(high)}, threshold {number(threshold)}">'
-        f'<rect x="{middle}" y="1" width="{_RIGHT - middle + 8}" height="20" class="good"/>'
-        f'<line x1="{middle}" x2="{middle}" y1="1" y2="21" class="threshold"/>'
-        f'<line x1="{min(one, other):.1f}" x2="{max(one, other):.1f}" y1="11" y2="11" class="span"/>'
-        f'<circle cx="{dot:.1f}" cy="11" r="4" class="dot"/></svg>'
+        f'<svg class="interval" viewBox="0 0 200 22" role="img" aria-label="{escape(says)}">'
+        f'<path d="M{min(one, other):.0f} 11H{max(one, other):.0f}"/><circle cx="{dot:.0f}" cy="11" r="4"/></svg>'
     )
 
 
@@ -124,76 +213,41 @@ def _moving_mean(rows: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return np.asarray((sums[:, window:] - sums[:, :-window]) / window)
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(visible=True, color=_INK, alpha=0.12, linewidth=0.6)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_INK)
-    axes.tick_params(colors=_INK, labelsize=9)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
-    return figure, axes
-
-
-def _cut_outliers(axes: Axes) -> None:
-    """Leave a diverged arm's peak outside the picture, so that the others can be told apart."""
+def _reach(means: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the values between which to draw; a diverged arm's peak stays outside the picture."""
     import numpy as np
 
-    lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
-    values = np.concatenate(lines) if lines else np.empty(0)
+    values = np.concatenate(means)
     values = values[np.isfinite(values)]
-    if values.size < 8:
-        return
-    low, high = float(values.min()), float(np.quantile(values, 0.98))
-    if values.max() > high + 2 * (high - low):
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))
+    if not values.size:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    usual = float(np.quantile(values, 0.98))
+    if values.size >= 8 and high > usual + 2 * (usual - low):
+        return low - 0.05 * (usual - low), usual + 0.15 * (usual - low)
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+def _end_labels(
+    ends: Sequence[tuple[float, float, str]], colours: Mapping[str, str], x: float, top: float
+) -> list[str]:
     """Write each arm's name at the end of its line, moved apart where they would overlap."""
-    bottom, top = axes.get_ylim()
-    gap = (top - bottom) * 0.062
-    floor = -math.inf
-    for right, value, arm, colour in sorted(ends, key=lambda end: end[1]):
-        floor = max(value, floor + gap)
-        axes.annotate(
-            arm,
-            (right, floor),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=colour,
-            fontsize=9,
-            va="center",
-            annotation_clip=False,
-        )
+    labels, ceiling = [], math.inf
+    for _, y, arm in sorted(ends, key=lambda end: -end[1]):
+        ceiling = min(y, ceiling - 15)
+        labels.append(label(_cut(arm), x, max(ceiling, top - 4) + 4.5, colour=colours[arm]))
+    return labels
 
 
-def _svg(figure: Figure, says: str) -> str:
-    import matplotlib as mpl
-    from markupsafe import escape
-
-    buffer = io.StringIO()
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": says,
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-    }
-    with mpl.rc_context(settings):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r"font: ([\d.]+px) 'DejaVu Sans'[^;\"]*", r"font: \1 system-ui, sans-serif", text)
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)
-    text = re.sub(r'<svg [^>]*?height="[^"]*"[^>]*?width="[^"]*"', _without_size, text, count=1)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(says)}" ', 1)
+def _within(value: float, least: float, most: float) -> float:
+    return value if math.isnan(value) else min(most, max(least, value))
 
 
-def _without_size(found: re.Match[str]) -> str:
-    return re.sub(r' (?:width|height)="[^"]*"', "", found[0])
+def _tick(value: float, unit: str = "") -> str:
+    """Write a round number as short as it is."""
+    return number(value, unit) if unit == "bytes" else f"{value:.6g}".replace("-", "−")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

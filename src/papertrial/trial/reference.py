@@ -98,13 +98,14 @@ def reference_verdicts(room: Room) -> dict[str, Latest]:
 def latest_verdicts(room: Room, where: Path) -> tuple[dict[str, Latest], str]:
     """Return the latest verdicts on a paper's claims, and whose they are.
 
-    The user's own evidence counts where there is any, else the reference run that ships with the package.
+    Claim by claim the user's own evidence counts, else the reference run that ships with the package.
     """
-    if own := recall(where, room.name):
-        return own, "measured here"
-    found = reference_verdicts(room)
-    made = max((one.made for one in found.values()), default="")[:10]
-    return found, f"reference run, {made}" if found else "not measured"
+    names = {claim.name for claim in room.card.tested}
+    own = {name: one for name, one in recall(where, room.name).items() if name in names}
+    shipped = {name: one for name, one in reference_verdicts(room).items() if name in names - own.keys()}
+    made = max((one.made for one in shipped.values()), default="")[:10]
+    sources = ["measured here"] * bool(own) + [f"reference run, {made}"] * bool(shipped)
+    return {**shipped, **own}, "; ".join(sources) or "not measured"
 
 
 def staleness(room: Room) -> list[str]:

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,31 @@ from papertrial.trial.card import Claim
 from papertrial.trial.contract import Metric
 from papertrial.trial.evidence import TUNING_SEED
 from papertrial.trial.files import write_atomically
-from papertrial.trial.formats import duration, number
+from papertrial.trial.formats import duration, number, span
 from papertrial.trial.plots import curve_figure, curve_names, interval_figure, metric_figure
 from papertrial.trial.summary import PaperSummary, Spread, TrialSummary
-from papertrial.trial.terminal import here_text, point_text
+from papertrial.trial.terminal import point_text
 from papertrial.trial.verdict import SIGNS, Verdict, tally
 
 _CURVES = 3
 _MOST_EMBEDDED = 8_000_000  # bytes of one artifact that the report still carries inside
 _ROWS = 50
 _MEDIA = {".png": "image/png", ".mp4": "video/mp4"}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What the measurements of a trial kept under one name: the arms in columns, the seeds in rows.
+
+    Attributes:
+        rows: for each seed one file an arm, relative to the evidence, or None where that pair kept none.
+        pictures: whether the files are pictures, which can be laid over each other.
+    """
+
+    name: str
+    arms: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Path | None]]]
+    pictures: bool
 
 
 def render_report(papers: Sequence[PaperSummary]) -> str:
@@ -38,20 +54,44 @@ def render_report(papers: Sequence[PaperSummary]) -> str:
         undefined=StrictUndefined,
     )
     return environment.get_template("report.html.jinja").render(
-        papers=papers,
-        version=metadata.version("papertrial"),
-        signs=SIGNS,
-        tally=tally,
-        here=here_text,
-        point=point_text,
-        number=number,
-        duration=duration,
-        spread=_spread,
-        interval=_interval,
-        pictures=_pictures,
-        artifacts=_artifacts,
-        has_points=lambda trial: any(arm.point for arm in trial.arms),
+        papers=papers, version=metadata.version("papertrial"), **helpers(), **_in_one_file()
     )
+
+
+def helpers() -> dict[str, Any]:
+    """Return what `paper.jinja` calls, alike in the report and on the page."""
+    return {
+        "signs": SIGNS,
+        "tally": tally,
+        "here": _here,
+        "point": point_text,
+        "number": number,
+        "duration": duration,
+        "spread": _spread,
+        "interval": claim_interval,
+        "pictures": _pictures,
+        "sheets": contact_sheets,
+        "has_points": lambda trial: any(arm.point for arm in trial.arms),
+        "has_times": lambda trial: any(math.isfinite(arm.wall_seconds) for arm in trial.arms),
+    }
+
+
+def _in_one_file() -> dict[str, Any]:
+    """Return what `paper.jinja` calls, as a file that stands alone has it: English, pictures inside."""
+    return {
+        "t": lambda text, language=None: text,
+        "lang": "en",
+        "origins": {},
+        "day_link": str,
+        "code_link": lambda repository: Markup("<code>{}</code>").format(repository),
+        "scale_of": lambda claim, paper: (
+            paper.trials[claim.trial].scale if claim.trial in paper.trials else ""
+        ),
+        "raw_values": lambda paper, trial: Markup(
+            "<code>papertrial evidence {} --format csv</code> gives them unrounded."
+        ).format(paper.card.name),
+        "artifact": _artifact,
+    }
 
 
 def write_report(home: Path, papers: Sequence[PaperSummary]) -> Path:
@@ -83,14 +123,41 @@ def _pictures(trial: TrialSummary) -> Iterator[Markup]:
             yield Markup(metric_figure(trial, name, metric))
 
 
-def _interval(claim: Claim, verdict: Verdict) -> Markup:
+def claim_interval(claim: Claim, verdict: Verdict) -> Markup:
+    """Draw the interval of a verdict against the threshold that its claim asks for, ratios by logarithm."""
     relation = claim.relation
     if relation is None or verdict.estimate is None or verdict.low is None or verdict.high is None:
         return Markup("")
     values = [verdict.estimate, verdict.low, verdict.high, relation.threshold]
     if relation.quantity == "ratio":
         values = [_log(value) for value in values]
-    return Markup(interval_figure(values[0], values[1], values[2], values[3], relation.operator))
+    says = f"{number(verdict.low)} to {number(verdict.high)}, threshold {number(relation.threshold)}"
+    return Markup(interval_figure(values[0], values[1], values[2], values[3], relation.operator, says))
+
+
+def quantity_text(claim: Claim, verdict: Verdict, unit: str) -> str:
+    """Say what was found about a claim here, with its interval.
+
+    Args:
+        claim: the claim.
+        verdict: what was found.
+        unit: of the claim's metric; "" where it is not known.
+    """
+    if verdict.estimate is None or claim.relation is None:
+        return ""
+    quantity = claim.relation.quantity
+    unit = "" if quantity == "ratio" else unit
+    suffix = "x" if quantity == "ratio" else f" {unit}" if unit and unit != "bytes" else ""
+    signed = quantity == "difference"
+    point = number(verdict.estimate, unit, signed) + suffix
+    if verdict.low == verdict.high:
+        return point
+    return f"{point} {span(verdict.low, verdict.high, unit, signed)}"
+
+
+def _here(claim: Claim, verdict: Verdict, paper: PaperSummary) -> str:
+    trial = paper.trials.get(claim.trial or "")
+    return quantity_text(claim, verdict, trial.metrics[claim.metric or ""].unit if trial else "")
 
 
 def _log(value: float) -> float:
@@ -103,23 +170,33 @@ def _spread(spread: Spread, metric: Metric) -> str:
     return f"{number(spread.centre, metric.unit)} ± {number(spread.width, metric.unit)}"
 
 
-def _artifacts(trial: TrialSummary) -> Iterator[Markup]:
-    """Yield what the measurements kept, by name, the arms beside each other."""
-    if trial.folder is None:
-        return
-    measured = [path for path in trial.artifacts if not path.parent.name.endswith(f"@{TUNING_SEED}")]
-    for path in sorted(measured, key=lambda path: (path.name, path.parent.name)):
-        file = trial.folder / path
-        if file.stat().st_size <= _MOST_EMBEDDED:
-            yield _artifact(file, f"{path.stem}: {path.parent.name}")
+def contact_sheets(trial: TrialSummary) -> list[Sheet]:
+    """Gather what the measurements kept, by file name."""
+    order = {arm.arm: at for at, arm in enumerate(trial.arms)}
+    found: dict[str, dict[tuple[str, str], Path]] = {}
+    for path in trial.artifacts:
+        arm, _, seed = path.parent.name.rpartition("@")
+        if seed != str(TUNING_SEED):
+            found.setdefault(path.name, {})[arm, seed] = path
+    sheets = []
+    for name, files in sorted(found.items()):
+        arms = sorted({arm for arm, _ in files}, key=lambda arm: (order.get(arm, len(order)), arm))
+        seeds = sorted({seed for _, seed in files}, key=lambda seed: (len(seed), seed))
+        rows = [(seed, [files.get((arm, seed)) for arm in arms]) for seed in seeds]
+        sheets.append(Sheet(Path(name).stem, arms, rows, name.endswith(".png")))
+    return sheets
 
 
-def _artifact(file: Path, caption: str) -> Markup:
-    says = escape(caption)
+def _artifact(trial: TrialSummary, path: Path) -> Markup:
+    """Return one artifact with its content inside."""
+    assert trial.folder is not None
+    file = trial.folder / path
+    says = escape(f"{path.stem}: {path.parent.name}")
+    if file.stat().st_size > _MOST_EMBEDDED:
+        return Markup("<code>{}</code>").format(file)
     if file.suffix in _MEDIA:
         source = f"data:{_MEDIA[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
-        tag = f'<img src="{source}" alt="{says}">' if file.suffix == ".png" else _video(source, says)
-        return Markup(f"<figure>{tag}<figcaption>{says}</figcaption></figure>")
+        return Markup(f'<img src="{source}" alt="{says}">' if file.suffix == ".png" else _video(source, says))
     text = file.read_text(encoding="utf-8", errors="replace")
     body = _table(list(csv.DictReader(text.splitlines()))) if file.suffix == ".csv" else _text(text)
     return Markup(f"<details><summary>{says}</summary>{body}</details>")
