@@ -3,7 +3,8 @@
     python bench/digest.py            # made-up days; Markdown
     python bench/digest.py FOLDER     # the days of a folder (*.md), repeated until there are 300
 
-No peer reads these formats; beside the reader stands the line-based split that everybody writes, with the rows it finds.
+No peer reads these formats; beside the reader stands the line-based split that everybody writes, with the rows it
+finds.
 """
 
 from __future__ import annotations
