@@ -1,6 +1,7 @@
 """Graph attention beside plain attention and beside layers built as the released ones are, on the CPU.
 
     python bench/graph_attention.py            # one layer, forward and backward, interleaved; Markdown
+    python bench/graph_attention.py --long     # top-k over 1 k to 4 k tokens: lists of neighbours, the whole map
 
 The released package does not import on transformers 5 (and needs torch_scatter, which is compiled on
 installation), so its layers are written here again in their own manner: a Python loop over heads with an
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from papertrial.efficient.graph_attention import (
     GinSettings,
     PnaSettings,
+    Processing,
     SparseGinSettings,
     use_graph_attention,
 )
@@ -115,8 +117,8 @@ def contestants(batch: int, length: int, hidden: int, heads: int) -> dict[str, d
 
     def released_gin() -> Tensor:
         own = gin_module.cut_features(x)
-        adjacency, _ = gin_module._adjacency(x, own, positions, additive, None)
-        return looped(own, adjacency)
+        rows_of, _ = gin_module._rows(x, own, positions, None)
+        return looped(own, rows_of(slice(None), mask))
 
     def pna_with(aggregates: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         own = pna_module.project(pna_module.v_proj, x)
@@ -150,6 +152,51 @@ def contestants(batch: int, length: int, hidden: int, heads: int) -> dict[str, d
     }
 
 
+def long_texts(lengths: tuple[int, ...], shares: tuple[float, ...], rounds: int) -> None:
+    """Time one GIN-Attention module under top-k and take its memory, by whole maps and by lists of neighbours."""
+    hidden, heads = 256, 4
+    print(f"top-k, forward and backward, one text, width {hidden}, {heads} heads, {rounds} rounds\n")
+    print(
+        "| tokens | share | whole map, ms | neighbours, ms | whole map takes | map, MiB | neighbours, MiB |"
+    )
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for length, share in ((length, share) for length in lengths for share in shares):
+        x = torch.randn(1, length, hidden, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        ways: dict[str, Contestant] = {}
+        for name, limit in (("map", length), ("neighbours", 0)):
+            model = load_causal_lm(
+                "tiny-llama",
+                vocab_size=16,
+                num_hidden_layers=1,
+                hidden_size=hidden,
+                intermediate_size=hidden,
+                num_attention_heads=heads,
+                num_key_value_heads=heads,
+            )
+            processing = Processing("top_k", share=share, dense_up_to=limit)
+            torch.manual_seed(0)
+            use_graph_attention(model.eval(), GinSettings(processing=processing))
+            module = model.model.layers[0].self_attn
+            positions = model.model.rotary_emb(x, torch.arange(length)[None])
+            ways[name] = lambda module=module, x=x, positions=positions: module(
+                hidden_states=x, position_embeddings=positions
+            )[0]
+        found = {name: run(one) for name, one in ways.items()}
+        torch.testing.assert_close(found["neighbours"], found["map"], atol=1e-4, rtol=1e-3)
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, one in ways.items():
+                start = time.perf_counter()
+                run(one)
+                seconds[name].append(time.perf_counter() - start)
+        ratio = statistics.median(a / b for a, b in zip(seconds["map"], seconds["neighbours"], strict=True))
+        times = " | ".join(f"{1000 * statistics.median(seconds[name]):.0f}" for name in ways)
+        # what stays until the backward pass: scores as float32, or places as int32 and a truth value each
+        kept = heads * length * max(1, int(share * length)) * 5
+        sizes = f"{heads * length * length * 4 / 2**20:.0f} | {kept / 2**20:.0f}"
+        print(f"| {length} | {share:g} | {times} | {ratio:.2f}x | {sizes} |")
+
+
 def run(one: Contestant) -> Tensor:
     out = one()
     out.square().mean().backward()
@@ -165,8 +212,12 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--long", action="store_true", help="time top-k on long texts instead")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.long:
+        long_texts((1024, 2048, 4096), (0.1, 0.01), 3)
+        return
     print(
         f"forward and backward, {given.batch} x {given.length} tokens, width {given.hidden}, {given.heads} heads"
     )

@@ -27,7 +27,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bitnet_v2": ((), ("--eager",)),
     "qwen3_quantization": (("billm",), ("packed",), ("memory",), ("gptq",), ("awq",)),
     "vocabulary_adaptation": ((), ("--latentis",)),
-    "graph_attention": ((),),
+    "graph_attention": ((), ("--long",)),
     "exaone_3_5": ((),),
     "digest": ((),),
     "grounding": ((),),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from papertrial.efficient.graph_attention.adjacency import Processing
     from papertrial.efficient.graph_attention.gin_attention import GinAttention
     from papertrial.efficient.graph_attention.inspection import adjacency_edges
+    from papertrial.efficient.graph_attention.neighbours import Neighbours
     from papertrial.efficient.graph_attention.pna_attention import PnaAttention
     from papertrial.efficient.graph_attention.settings import GinSettings, PnaSettings, SparseGinSettings
     from papertrial.efficient.graph_attention.swapping import Swap, use_graph_attention
@@ -22,6 +23,7 @@ _MODULE_OF = {
     "load_sparse_gin": "adapter",
     "Processing": "adjacency",
     "GinAttention": "gin_attention",
+    "Neighbours": "neighbours",
     "PnaAttention": "pna_attention",
     "GinSettings": "settings",
     "PnaSettings": "settings",
@@ -34,6 +36,7 @@ __all__ = [
     "Adapter",
     "GinAttention",
     "GinSettings",
+    "Neighbours",
     "PnaAttention",
     "PnaSettings",
     "Processing",

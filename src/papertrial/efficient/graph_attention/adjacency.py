@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +18,8 @@ from papertrial.errors import BadInputError, unknown
 
 _STEEP = 10.0  # β of the sharp softplus and of the elementwise sigmoid
 _TOP_SHARE = 0.1
+_DENSE_TOKENS = 2048
+_EVERY_ROW = slice(None)
 _HIDDEN = -1e4  # an additive mask below this hides a pair
 
 
@@ -30,6 +32,8 @@ class Processing:
         threshold: t of those that have one.
         above: the weight b of `silu+binary`'s steps.
         share: of the sequence (`top_k`) or of a token's predecessors (`scaled_topk_causal_4d`) that is kept.
+        dense_up_to: tokens up to which a ranked kind (the two of `share`) makes the whole map. For longer
+            texts only the neighbours that are kept are held, some rows' scores at a time; see `Neighbours`.
 
     Raises:
         BadInputError: an unknown kind, a threshold above 1, or a share outside (0, 1].
@@ -41,6 +45,7 @@ class Processing:
     threshold: float = 0.2
     above: float = 1.0
     share: float = _TOP_SHARE
+    dense_up_to: int = _DENSE_TOKENS
 
     def __post_init__(self) -> None:
         if self.kind not in PROCESSINGS:
@@ -51,6 +56,12 @@ class Processing:
             )
         if not 0 < self.share <= 1:
             raise BadInputError(f"share must lie above 0 and not above 1, got {self.share}")
+        if self.dense_up_to < 0:
+            raise BadInputError(f"dense_up_to must be at least 0 tokens, got {self.dense_up_to}")
+
+    def gathers(self, keys: int) -> bool:
+        """Say whether a text of so many tokens is processed as lists of neighbours."""
+        return self.kind in RANKED and keys > self.dense_up_to
 
     @property
     def depends_on_length(self) -> bool:
@@ -59,7 +70,12 @@ class Processing:
 
 
 def visible_pairs(
-    mask: Tensor | None, batch: int, queries: int, keys: int, device: torch.device
+    mask: Tensor | None,
+    batch: int,
+    queries: int,
+    keys: int,
+    device: torch.device,
+    rows: slice = _EVERY_ROW,
 ) -> Bool[Tensor, "batch one q k"]:
     """Return which key each query may see: what the mask lets through, and never a later token.
 
@@ -70,23 +86,25 @@ def visible_pairs(
         queries: rows; they are the last `queries` of the `keys` tokens.
         keys: tokens so far, those from a cache included.
         device: of the result.
+        rows: of these queries alone.
 
     Raises:
         BadInputError: a mask of another form, such as flash attention's.
     """
-    causal = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    own = torch.arange(keys - queries, keys, device=device)[rows]
+    causal = torch.arange(keys, device=device) <= own.unsqueeze(1)
     if mask is None:
-        return causal.expand(batch, 1, queries, keys)
+        return causal.expand(batch, 1, *causal.shape)
     if not isinstance(mask, Tensor) or mask.ndim != 4:
         shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise BadInputError(
             f"graph attention needs a mask of (batch, heads, queries, keys), got {shape}; load the model with "
             "attn_implementation='eager' or 'sdpa'"
         )
-    seen = mask[:, :1, :, :keys]
+    seen = mask[:, :1, rows, :keys]
     if seen.dtype != torch.bool:
         seen = seen > _HIDDEN
-    return (seen & causal).expand(batch, 1, queries, keys)
+    return (seen & causal).expand(batch, 1, *causal.shape)
 
 
 def softmax_adjacency(
@@ -135,22 +153,61 @@ def process(
 Process = Callable[[Tensor, Tensor, Tensor | float, Processing], Tensor]
 
 
-def _top_k(A: Tensor, visible: Tensor, t: Tensor | float, p: Processing) -> Tensor:
+Chosen = tuple[Tensor, Tensor]
+"""The neighbours of a ranking, (batch, heads, q, k): where they are, and which of them count."""
+
+
+def _top_k(A: Tensor, visible: Tensor, t: Tensor | float, p: Processing, own: Tensor) -> Chosen:
     count = max(int(p.share * A.shape[-1]), 1)
-    ranked = A.masked_fill(~visible, -math.inf)
-    return torch.zeros_like(A).scatter_(-1, ranked.topk(count, dim=-1).indices, 1.0)
+    sources = A.masked_fill(~visible, -math.inf).topk(count, dim=-1).indices
+    return sources, visible.expand_as(A).gather(-1, sources)
 
 
-def _scaled_top_k(A: Tensor, visible: Tensor, t: Tensor | float, p: Processing) -> Tensor:
-    queries, keys = A.shape[-2:]
-    itself = torch.zeros(queries, keys, dtype=torch.bool, device=A.device)
-    itself.diagonal(keys - queries).fill_(True)
+def _scaled_top_k(A: Tensor, visible: Tensor, t: Tensor | float, p: Processing, own: Tensor) -> Chosen:
+    itself = torch.arange(A.shape[-1], device=A.device) == own.unsqueeze(1)
     before = (visible & ~itself).expand_as(A)
     counts = (p.share * before.sum(-1)).ceil().clamp(min=1)
     ranked = A.masked_fill(~before | (t > A), -math.inf)
-    # The rank of every entry in its row; the sort is stable, so that ties go to the earlier token.
-    rank = ranked.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-    return ((rank < counts.unsqueeze(-1)) & ranked.isfinite()).to(A.dtype)
+    most = min(int(counts.max()), A.shape[-1])
+    # The sort is stable, so that ties go to the earlier token.
+    values, sources = ranked.sort(dim=-1, descending=True, stable=True)
+    places = torch.arange(most, device=A.device)
+    kept = (places < counts.unsqueeze(-1)) & values[..., :most].isfinite()
+    return sources[..., :most], kept
+
+
+RANKED: Mapping[str, Callable[[Tensor, Tensor, Tensor | float, Processing, Tensor], Chosen]] = {
+    "top_k": _top_k,
+    "scaled_topk_causal_4d": _scaled_top_k,
+}
+"""The processings that keep some neighbours of each token, each with weight 1."""
+
+
+def choose(
+    adjacency: Float[Tensor, "batch heads q k"],
+    visible: Bool[Tensor, "batch one q k"],
+    processing: Processing,
+    own: Int[Tensor, " q"],
+) -> tuple[Int[Tensor, "batch heads q kept"], Bool[Tensor, "batch heads q kept"]]:
+    """Return the neighbours that a ranked processing keeps of each token, and which of them count.
+
+    Args:
+        adjacency: of some rows.
+        visible: of the same rows.
+        processing: of one of the kinds in `RANKED`.
+        own: which token each row is.
+    """
+    return RANKED[processing.kind](adjacency, visible, processing.threshold, processing, own)
+
+
+def _ranked(kind: str) -> Process:
+    def made(A: Tensor, visible: Tensor, t: Tensor | float, p: Processing) -> Tensor:
+        queries, keys = A.shape[-2:]
+        own = torch.arange(keys - queries, keys, device=A.device)
+        sources, kept = RANKED[kind](A, visible, t, p, own)
+        return torch.zeros_like(A).scatter_(-1, sources, kept.to(A.dtype))
+
+    return made
 
 
 def _flow(A: Tensor, visible: Tensor, t: Tensor | float, p: Processing) -> Tensor:
@@ -173,8 +230,8 @@ PROCESSINGS: Mapping[str, Process] = {
     "sigmoid_elementwise": lambda A, visible, t, p: torch.sigmoid(_STEEP * (A - t)),
     "flowthreshold": _flow,
     "binary": lambda A, visible, t, p: (t < A).to(A.dtype),
-    "top_k": _top_k,
-    "scaled_topk_causal_4d": _scaled_top_k,
+    "top_k": _ranked("top_k"),
+    "scaled_topk_causal_4d": _ranked("scaled_topk_causal_4d"),
     "silu+binary": lambda A, visible, t, p: functional.silu(A - t) + p.above * (t < A).to(A.dtype),
     "silu_below_binary_above": _below(functional.silu),
     "relu_below_binary_above": _below(functional.relu),

@@ -97,6 +97,15 @@ class Thresholded(nn.Module):
         self.processing = processing
         self.threshold = nn.Parameter(torch.tensor(processing.threshold)) if train else None
 
+    def check_cache(self, queries: int, keys: int) -> None:
+        """Raise `BadInputError` where a cache is continued that this processing cannot continue."""
+        if keys > queries and self.processing.depends_on_length:
+            raise BadInputError(
+                f"{self.processing.kind} keeps a share of the whole length, so the rows of the {keys - queries} "
+                "tokens in the cache would be others now; generate with use_cache=False, or use "
+                "scaled_topk_causal_4d, which keeps a share of each token's own predecessors"
+            )
+
     def forward(self, adjacency: Tensor, visible: Tensor) -> Tensor:
         """Return the processed adjacency; see `process`."""
         return process(adjacency, visible, self.processing, self.threshold)

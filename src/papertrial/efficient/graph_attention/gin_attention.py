@@ -12,6 +12,7 @@ from transformers import Cache
 
 from papertrial.efficient.graph_attention.adjacency import softmax_adjacency, visible_pairs
 from papertrial.efficient.graph_attention.attention import GraphAttention, Thresholded
+from papertrial.efficient.graph_attention.neighbours import Neighbours, RowsOf, find_neighbours
 from papertrial.efficient.graph_attention.networks import GinNetwork
 from papertrial.efficient.graph_attention.settings import GinSettings, differential_start
 from papertrial.errors import BadInputError
@@ -25,8 +26,9 @@ class GinAttention(GraphAttention):
     There is no value projection: the features of a token are its hidden state cut into heads. For each head
     z = ε · x + A x, then an MLP (`GinNetwork`); heads are joined, and mixed by `o_proj` if asked.
 
-    A pass with a cache gives what one pass over the whole text gives, except under the `top_k` processing,
-    whose k grows with the text.
+    A pass with a cache gives what one pass over the whole text gives; under the `top_k` processing, whose k
+    grows with the text, a cache that holds tokens is refused. Under ranked processings a text longer than
+    `dense_up_to` is never made into a whole map: see `Neighbours`.
 
     Args:
         replaced: the decoder layer's own attention.
@@ -79,54 +81,70 @@ class GinAttention(GraphAttention):
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
         **_: Any,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the layer's output (batch, tokens, dim) and the processed adjacency (batch, heads, q, k)."""
+    ) -> tuple[Tensor, Tensor | Neighbours]:
+        """Return the layer's output (batch, tokens, dim) and the processed adjacency (batch, heads, q, k).
+
+        Raises:
+            BadInputError: a cache that holds tokens, under a processing that depends on the length.
+        """
         batch, queries, _dim = hidden_states.shape
         own = self.cut_features(hidden_states)
-        adjacency, features = self._adjacency(
-            hidden_states, own, position_embeddings, attention_mask, past_key_values
-        )
-        weights = functional.dropout(adjacency, self.settings.adjacency_dropout, self.training)
-        heard = self.own_weight * own + weights.to(own.dtype) @ features
+        rows_of, features = self._rows(hidden_states, own, position_embeddings, past_key_values)
+        keys = features.shape[2]
+        self.thresholded.check_cache(queries, keys)
+        graph: Tensor | Neighbours
+        if self.settings.processing.gathers(keys):
+            shape = (batch, self.heads, queries, keys)
+            graph = find_neighbours(
+                rows_of, attention_mask, shape, hidden_states.device, self.settings.processing
+            )
+            messages = graph.sum(features, self.settings.adjacency_dropout, self.training)
+        else:
+            visible = visible_pairs(attention_mask, batch, queries, keys, hidden_states.device)
+            graph = edges = self.thresholded(rows_of(slice(None), visible), visible)
+            weights = functional.dropout(edges, self.settings.adjacency_dropout, self.training)
+            messages = weights.to(own.dtype) @ features
+        heard = self.own_weight * own + messages
         joined = self.network(heard).transpose(1, 2).reshape(batch, queries, self.hidden)
-        return (self.o_proj(joined) if self.settings.output_projection else joined), adjacency
+        return (self.o_proj(joined) if self.settings.output_projection else joined), graph
 
-    def _adjacency(
-        self,
-        hidden: Tensor,
-        own: Tensor,
-        position_embeddings: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: Cache | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the processed adjacency and the features of all tokens so far."""
-        batch, queries, _ = hidden.shape
+    def _rows(
+        self, hidden: Tensor, own: Tensor, position_embeddings: tuple[Tensor, Tensor], cache: Cache | None
+    ) -> tuple[RowsOf, Tensor]:
+        """Return what makes the adjacency of some rows, and the features of all tokens so far."""
         if self.settings.scoring == "mlp":
             # The scorer reads features alone; a cache wants keys, so it gets the narrowest there are.
             _, features = self.remember(cache, own[..., :1], own)
-            rows = features.transpose(1, 2).reshape(batch, -1, self.hidden)
-            visible = visible_pairs(mask, batch, queries, rows.shape[1], hidden.device)
-            adjacency = softmax_adjacency(self.scorer(hidden, rows), visible)
-            return self.thresholded(adjacency, visible), features
+            tokens = features.transpose(1, 2).reshape(len(hidden), -1, self.hidden)
+            return lambda rows, visible: softmax_adjacency(
+                self.scorer(hidden[:, rows], tokens), visible
+            ), features
         pairs = [(self.q_proj, self.k_proj)]
         if self.settings.scoring == "differential":
             pairs.append((self.second_q_proj, self.second_k_proj))
         turned = [self.turned(q, k, hidden, position_embeddings) for q, k in pairs]
         keys, features = self.remember(cache, torch.cat([k for _, k in turned], dim=-1), own)
-        visible = visible_pairs(mask, batch, queries, keys.shape[2], hidden.device)
-        softmaxes = [
+        both = [(q, k) for (q, _), k in zip(turned, keys.split(self.width, dim=-1), strict=True)]
+        return lambda rows, visible: self._softmaxes(both, rows, visible), features
+
+    def _softmaxes(self, both: list[tuple[Tensor, Tensor]], rows: slice, visible: Tensor) -> Tensor:
+        """Return the adjacency of some rows: a softmax of dot products, or the difference of two."""
+        first, *rest = [
             softmax_adjacency(
-                q @ k.transpose(2, 3) * self.scaling, visible, self.sharpness, self.settings.temperature
+                q[:, :, rows] @ k.transpose(2, 3) * self.scaling,
+                visible,
+                self.sharpness,
+                self.settings.temperature,
             )
-            for (q, _), k in zip(turned, keys.split(self.width, dim=-1), strict=True)
+            for q, k in both
         ]
-        adjacency = softmaxes[0]
-        if self.settings.scoring == "differential":
-            adjacency = adjacency - self.share * softmaxes[1]
-            if self.settings.group_norm is not None:
-                kept = 1 - differential_start(self.layer_idx, self.settings)
-                adjacency = kept * self.row_norm(adjacency, visible)
-        return self.thresholded(adjacency, visible), features
+        if not rest:
+            return first
+        adjacency = first - self.share * rest[0]
+        if self.settings.group_norm is not None:
+            kept = 1 - differential_start(self.layer_idx, self.settings)
+            adjacency = kept * self.row_norm(adjacency, visible)
+        return adjacency
 
 
 class PairScorer(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from papertrial.efficient.graph_attention.adapter import Adapter, hook_of
+from papertrial.efficient.graph_attention.neighbours import Neighbours
 from papertrial.efficient.graph_attention.swapping import Swap
 
 Edge = dict[str, int | float]
@@ -29,7 +30,7 @@ def adjacency_edges(attached: Adapter | Swap, input_ids: Tensor, **inputs: Any) 
     handles = []
     if isinstance(attached, Swap):
         handles = [
-            module.register_forward_hook(lambda _, args, output: graphs.append(output[1]))
+            module.register_forward_hook(lambda _, args, output: graphs.append(_whole(output[1])))
             for module in attached.modules
         ]
     model.eval()
@@ -49,6 +50,10 @@ def adjacency_edges(attached: Adapter | Swap, input_ids: Tensor, **inputs: Any) 
 def off_diagonal_share(edges: list[Edge]) -> float:
     """Return the share of edges that lead from another token; 0 where there is no edge at all."""
     return sum(edge["into"] != edge["from"] for edge in edges) / max(1, len(edges))
+
+
+def _whole(graph: Tensor | Neighbours) -> Tensor:
+    return graph.to_dense() if isinstance(graph, Neighbours) else graph
 
 
 def _edges(layer: int, graph: Tensor, shared: bool) -> list[Edge]:

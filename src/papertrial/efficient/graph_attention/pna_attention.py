@@ -16,6 +16,7 @@ from papertrial.efficient.graph_attention.aggregates import (
     mean_and_variance,
 )
 from papertrial.efficient.graph_attention.attention import GraphAttention, Thresholded
+from papertrial.efficient.graph_attention.neighbours import Neighbours, find_neighbours
 from papertrial.efficient.graph_attention.networks import PnaNetwork
 from papertrial.efficient.graph_attention.settings import PnaSettings
 
@@ -56,22 +57,40 @@ class PnaAttention(GraphAttention):
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
         **_: Any,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the layer's output (batch, tokens, dim) and the adjacency before processing."""
+    ) -> tuple[Tensor, Tensor | Neighbours]:
+        """Return the layer's output (batch, tokens, dim) and the adjacency before processing.
+
+        Of a long text under a ranked processing there is no such map; then the neighbours that are kept.
+
+        Raises:
+            BadInputError: a cache that holds tokens, under a processing that depends on the length.
+        """
         batch, queries, _dim = hidden_states.shape
         own = self.project(self.v_proj, hidden_states)
         query, key = self.turned(self.q_proj, self.k_proj, hidden_states, position_embeddings)
         key, value = (self._spread(x) for x in self.remember(past_key_values, key, own))
-        visible = visible_pairs(attention_mask, batch, queries, key.shape[2], hidden_states.device)
-        scores = query @ key.transpose(2, 3) * self.scaling
-        if self.settings.weights == "softmax":
-            adjacency = softmax_adjacency(scores, visible)
+        keys, device = key.shape[2], hidden_states.device
+        self.thresholded.check_cache(queries, keys)
+        graph: Tensor | Neighbours
+
+        def rows_of(rows: slice, visible: Tensor) -> Tensor:
+            return self._weights(query[:, :, rows] @ key.transpose(2, 3) * self.scaling, visible)
+
+        if self.settings.processing.gathers(keys):
+            shape = (batch, self.heads, queries, keys)
+            graph = find_neighbours(rows_of, attention_mask, shape, device, self.settings.processing)
+            taken = self._of_neighbours(graph, value, self._spread(own))
         else:
-            adjacency = functional.relu(scores.float()).masked_fill(~visible, 0.0)
-        edges = self.thresholded(adjacency, visible)
-        taken = self._aggregates(edges, value, self._spread(own))
+            visible = visible_pairs(attention_mask, batch, queries, keys, device)
+            graph = rows_of(slice(None), visible)
+            taken = self._aggregates(self.thresholded(graph, visible), value, self._spread(own))
         mapped = self.network(torch.cat(taken, dim=-1).to(hidden_states.dtype))
-        return self.o_proj(mapped.transpose(1, 2).reshape(batch, queries, -1)), adjacency
+        return self.o_proj(mapped.transpose(1, 2).reshape(batch, queries, -1)), graph
+
+    def _weights(self, scores: Tensor, visible: Tensor) -> Tensor:
+        if self.settings.weights == "softmax":
+            return softmax_adjacency(scores, visible)
+        return functional.relu(scores.float()).masked_fill(~visible, 0.0)
 
     def _aggregates(self, edges: Tensor, value: Tensor, own: Tensor) -> list[Tensor]:
         mean, variance = mean_and_variance(edges, value)
@@ -81,10 +100,26 @@ class PnaAttention(GraphAttention):
             return [mean, longest, variance, shortest]
         linked = edges > 0
         if self.settings.max_over == "own":
-            largest = torch.where(linked.any(-1, keepdim=True), own, torch.zeros_like(own))
+            largest = own.masked_fill(~linked.any(-1, keepdim=True), 0.0)
         else:
             largest = largest_of_neighbours(linked, value)
         return [edges @ value.float(), mean, largest, variance]
+
+    def _of_neighbours(self, graph: Neighbours, value: Tensor, own: Tensor) -> list[Tensor]:
+        """Return the same aggregates over lists of neighbours, all of weight 1."""
+        value = value.float()
+        total, squares = graph.sum(value), graph.sum(value.square())
+        mean = total / graph.degrees()
+        variance = (squares / graph.degrees() - mean.square()).clamp(min=0)
+        if self.settings.language_model:
+            linked = self.settings.processing.threshold < 1
+            longest, shortest = graph.longest_and_shortest(value, own.float(), linked)
+            return [mean, longest, variance, shortest]
+        if self.settings.max_over == "own":
+            largest = own.masked_fill(~graph.kept.any(-1, keepdim=True), 0.0)
+        else:
+            largest = graph.largest(value)
+        return [total, mean, largest, variance]
 
     def _spread(self, x: Tensor) -> Tensor:
         return x.repeat_interleave(self.heads // self.shared, dim=1) if self.shared < self.heads else x
