@@ -36,9 +36,9 @@ def test_a_plain_linear_counts_in_its_own_format():
 
 
 def test_binary_storage_by_hand():
-    salient = torch.zeros(2, 128, dtype=torch.bool)
-    salient[0, :8] = salient[1, :4] = True
-    size = binary_bytes(salient, 100)
+    salient = torch.zeros(256, dtype=torch.bool)
+    salient[:8] = salient[128:132] = True
+    size = binary_bytes(salient, 100, block=128)
     chosen = 12 * 100
     assert size.codes * 8 == 256 * 100 + chosen  # a second sign in salient columns
     assert size.masks * 8 == 256 * 100 - chosen + 256  # which of two parts; which columns are salient

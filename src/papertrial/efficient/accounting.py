@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from papertrial.efficient.binary_linear import PARTS, BinaryLinear, blocks_of
 from papertrial.efficient.packing import packed_width
 from papertrial.efficient.quantized_linear import QuantizedWeight, QuantLinear
 
@@ -71,21 +72,21 @@ def dense_bytes(weight: Tensor) -> WeightBytes:
 
 
 def binary_bytes(
-    salient: Bool[Tensor, "blocks block"], rows: int, *, scale_bytes: int = 2, parts: int = 4
+    salient: Bool[Tensor, " inputs"], rows: int, *, block: int, scale_bytes: int = 2
 ) -> WeightBytes:
     """Return what a weight binarised in blocks of columns takes, all masks and scales counted.
 
-    One sign a weight and a second one in salient columns; a bit a weight for which of the two other parts
-    it is in, outside salient columns; a bit a column for salience; a mean and a scale for each row, block
-    and binarisation (`parts` of them: two single ones, and a double one of two).
+    Two bits a weight: a sign, and in salient columns a second sign, in the others which of the two parts the
+    weight is in; a bit a column for salience; a mean and a size for each row, block and binarisation.
     """
-    blocks, block = salient.shape
-    weights, chosen = rows * blocks * block, rows * int(salient.sum())
+    inputs = len(salient)
+    planes = rows * packed_width(inputs, 2)
+    signs = _whole_bytes(rows * (inputs + int(salient.sum())))
     return WeightBytes(
-        codes=_whole_bytes(weights + chosen),
-        masks=_whole_bytes(weights - chosen + blocks * block),
-        scales=2 * parts * scale_bytes * rows * blocks,
-        weights=weights,
+        codes=signs,
+        masks=planes - signs + packed_width(inputs, 1),
+        scales=rows * blocks_of(inputs, block) * PARTS * 2 * scale_bytes,
+        weights=rows * inputs,
     )
 
 
@@ -100,6 +101,14 @@ def model_bytes(model: nn.Module, names: Iterable[str]) -> WeightBytes:
         module = model.get_submodule(name)
         if isinstance(module, QuantLinear):
             total += quantized_bytes(module.quantized_weight())
+        elif isinstance(module, BinaryLinear):
+            parts = module.parts()
+            total += binary_bytes(
+                parts.salient,
+                module.out_features,
+                block=parts.block,
+                scale_bytes=parts.scales.element_size(),
+            )
         else:
             weight = module.weight
             assert isinstance(weight, Tensor)

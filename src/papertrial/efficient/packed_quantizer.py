@@ -13,6 +13,7 @@ from torch import nn
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from papertrial.efficient.binary_linear import BinaryLinear
 from papertrial.efficient.experts import separate_experts
 from papertrial.efficient.quantized_linear import QuantLinear
 from papertrial.errors import BadInputError
@@ -29,7 +30,8 @@ class PackedConfig(QuantizationConfigMixin):
 
     Attributes:
         method: how the codes were found ("gptq", …); for people.
-        bits, group_size, activation_bits: of every packed layer; group_size −1 is one scale a row.
+        bits, group_size, activation_bits: of every packed layer; group_size −1 is one scale a row. With 1 bit
+            the layers are binarised, and group_size is the columns of a block.
         ordered: whether columns stand in another order than the inputs.
         scale_dtype: the number format of the scales.
         modules: the packed layers.
@@ -70,18 +72,19 @@ class PackedQuantizer(HfQuantizer):
         separate_experts(model)
         for name in settings.modules:
             linear = cast(nn.Linear, model.get_submodule(name))
-            packed = QuantLinear(
-                linear.in_features,
-                linear.out_features,
-                settings.bits,
-                linear.in_features if settings.group_size == -1 else settings.group_size,
-                bias=linear.bias is not None,
-                ordered=settings.ordered,
-                activation_bits=settings.activation_bits,
-                dtype=linear.weight.dtype,
-                scale_dtype=getattr(torch, settings.scale_dtype),
-                device="meta",
-            )
+            group = linear.in_features if settings.group_size == -1 else settings.group_size
+            shape: dict[str, Any] = {
+                "bias": linear.bias is not None,
+                "dtype": linear.weight.dtype,
+                "scale_dtype": getattr(torch, settings.scale_dtype),
+                "device": "meta",
+            }
+            packed: nn.Module
+            if settings.bits == BinaryLinear.bits:
+                packed = BinaryLinear(linear.in_features, linear.out_features, group, **shape)
+            else:
+                shape |= {"ordered": settings.ordered, "activation_bits": settings.activation_bits}
+                packed = QuantLinear(linear.in_features, linear.out_features, settings.bits, group, **shape)
             model.set_submodule(name, packed)
 
     def get_new_dtype(self, converter: Any, param: Any, dtype: torch.dtype | None) -> torch.dtype | None:

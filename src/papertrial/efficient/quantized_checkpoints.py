@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from papertrial.efficient.binary_linear import BinaryLinear, PackedLinear
 from papertrial.efficient.checkpoint_formats import layout_tensors, metal_group_size, read_layout
 from papertrial.efficient.packed_quantizer import QUANT_METHOD, PackedConfig
 from papertrial.efficient.quantized_linear import QuantLinear
@@ -61,11 +62,11 @@ def save_quantized(
 
     Raises:
         BadInputError: a model without packed layers in a packed format, rounded activations in a format that
-            has none, or codes that the format cannot hold.
+            has none, or codes that the format cannot hold: binarised ones fit papertrial and dense alone.
     """
     if format not in get_args(Format):
         raise unknown("format", format, get_args(Format))
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, QuantLinear)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
     folder = Path(folder)
     kept = {
         name: value for name, value in model.state_dict().items() if name.rpartition(".")[0] not in layers
@@ -145,7 +146,7 @@ def _read_foreign(folder: Path, saved: Mapping[str, Any]) -> tuple[dict[str, Ten
     return tensors, PackedConfig(str(kind), modules=names, **vars(shape))
 
 
-def _common_shape(layers: Mapping[str, QuantLinear]) -> _Shape:
+def _common_shape(layers: Mapping[str, PackedLinear]) -> _Shape:
     if not layers:
         raise BadInputError(
             "the model has no packed layers; quantise it with packed=True, or save it as dense"
@@ -161,15 +162,20 @@ def _common_shape(layers: Mapping[str, QuantLinear]) -> _Shape:
     return _Shape(bits, groups.pop(), activation_bits, ordered, str(scale_dtype).removeprefix("torch."))
 
 
-def _tensors(layer: QuantLinear, name: str, format: str) -> dict[str, Tensor]:
+def _tensors(layer: PackedLinear, name: str, format: str) -> dict[str, Tensor]:
     if format == "papertrial":
         return dict(layer.state_dict())
+    if isinstance(layer, BinaryLinear):
+        raise BadInputError(
+            f"the {format} format holds whole numbers of 2 to 8 bits, and {name} is binarised; use papertrial or "
+            "dense"
+        )
     tensors = layout_tensors(layer.quantized_weight(), format, name)
     return tensors if layer.bias is None else {**tensors, "bias": layer.bias}
 
 
 def _description(
-    shape: _Shape, method: str, format: str, layers: Mapping[str, QuantLinear]
+    shape: _Shape, method: str, format: str, layers: Mapping[str, PackedLinear]
 ) -> dict[str, Any]:
     if format == "papertrial":
         return {**PackedConfig(method, modules=list(layers), **vars(shape)).to_dict()}
@@ -199,7 +205,7 @@ def _description(
     }
 
 
-def _dense_tensors(layer: QuantLinear, dtype: torch.dtype) -> dict[str, Tensor]:
+def _dense_tensors(layer: PackedLinear, dtype: torch.dtype) -> dict[str, Tensor]:
     if layer.activation_bits is not None:
         raise BadInputError("plain weights cannot say that activations are rounded; save as papertrial")
     weight = {"weight": layer.dequantized(dtype)}

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
+from papertrial.efficient.binary_linear import PackedLinear
 from papertrial.efficient.quantized_checkpoints import load_quantized
-from papertrial.efficient.quantized_linear import QuantLinear
 from papertrial.efficient.qwen3_quantization.apply import REPORT_FILE, Quantize
 from papertrial.errors import BadInputError
 
@@ -44,7 +44,8 @@ def _deed(out, text, **options):
         ({"algorithm": "smoothquant", "bits": 8}, True),
         ({"algorithm": "rtn", "calibration": None, "search": True}, True),
         ({"algorithm": "gptq", "static_groups": True, "format": "metal"}, False),
-        ({"algorithm": "billm"}, False),
+        ({"algorithm": "billm"}, True),
+        ({"algorithm": "billm", "saliency": "hessian", "format": "dense"}, False),
         ({"algorithm": "rtn", "format": "dense"}, False),
     ],
 )
@@ -54,7 +55,7 @@ def test_the_folder_holds_a_model_that_loads(tmp_path, text, options, packed):
     facts = _deed(out, text, **options).run(lambda *done: told.append(done))
     assert told[-1] == (2, 2, "layers")
     model = load_quantized(out) if packed else AutoModelForCausalLM.from_pretrained(out, device_map="cpu")
-    assert isinstance(model.model.layers[0].mlp.up_proj, QuantLinear) == packed
+    assert isinstance(model.model.layers[0].mlp.up_proj, PackedLinear) == packed
     assert bool(torch.isfinite(model(torch.tensor([[65, 66, 67]])).logits).all())
     report = json.loads((out / REPORT_FILE).read_text())
     assert len(report["layers"]) == facts["matrices"] == 14
@@ -66,7 +67,10 @@ def test_the_folder_holds_a_model_that_loads(tmp_path, text, options, packed):
     ("options", "message"),
     [
         ({"calibration": None}, "gptq looks at activations: name a text with --calibration"),
-        ({"algorithm": "billm", "format": "gptq"}, "billm's parts fit no packed format; use dense, got gptq"),
+        (
+            {"algorithm": "billm", "format": "gptq"},
+            "billm's signs fit papertrial and dense folders, got gptq",
+        ),
         ({"bits": 7}, "bits must be one of"),
         ({"length": 100_000}, "is longer than 100000 tokens"),
     ],

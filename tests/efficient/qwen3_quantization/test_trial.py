@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from papertrial.data.tokens import byte_tokenizer
 from papertrial.efficient.layouts import layout_of
 from papertrial.efficient.qwen3_quantization.facts import fact_documents, fact_questions, make_facts
 from papertrial.efficient.qwen3_quantization.tiny_base import base_of
 from papertrial.efficient.qwen3_quantization.trial import GridTrial, arm_settings, trials
 from papertrial.errors import BadInputError
-from papertrial.models import parameter_count
+from papertrial.models import load_causal_lm, parameter_count
 
 
 class _Watch:
@@ -85,6 +89,50 @@ def test_the_full_arm_is_its_own_reference_and_tables_are_kept(home):
     assert watch.kept["row"][0]["arm"] == "gptq-2"
 
 
+@pytest.fixture
+def real(tmp_path):
+    """A folder as `save_pretrained` writes it, MMLU files, a calibration text and one to be measured on."""
+    model = load_causal_lm("tiny-qwen3", vocab_size=300, hidden_size=32, intermediate_size=32)
+    model.save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    for part, rows in (("dev", 5), ("test", 6)):
+        (tmp_path / "mmlu" / part).mkdir(parents=True)
+        lines = [f'"What is {n}+1?","{n}","{n + 1}","None","9","B"' for n in range(rows)]
+        (tmp_path / "mmlu" / part / f"sums_{part}.csv").write_text("\n".join(lines))
+    rows = [{"text": f"Document {n} says that {n * n} is its square. " * 4} for n in range(40)]
+    (tmp_path / "text.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "test.jsonl").write_text("\n".join(json.dumps({"text": f"Line {n}."}) for n in range(60)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("stream", ["wikitext2", "c4", None])
+def test_a_saved_model_is_measured_on_the_text_that_the_stream_takes(home, real, stream):
+    given = {} if stream is None else {"evaluation": str(real / "test.jsonl"), "stream": stream}
+    trial = GridTrial(
+        model=str(real / "model"),
+        text=str(real / "text.jsonl"),
+        mmlu=real / "mmlu",
+        length=64,
+        sequences=4,
+        held_out=3,
+        **given,
+    )
+    trial.check()
+    full, quantised = (trial.measure(arm, 0, _Watch()) for arm in ("full", "billm"))
+    assert 0 <= full["accuracy"] <= 1
+    assert full["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert 0.2 < quantised["bytes_per_weight"] < 1
+    assert quantised["kl"] > 0
+    if stream is not None:  # the papers' rule, by hand: chunks of the joined text, the remainder dropped
+        joined = {"wikitext2": "\n\n", "c4": " "}[stream].join(f"Line {n}." for n in range(60))
+        ids = torch.tensor(byte_tokenizer().encode(joined, add_special_tokens=False))
+        chunks = ids[: len(ids) // 64 * 64].view(-1, 64)
+        model = load_causal_lm(str(real / "model"))
+        with torch.no_grad():
+            losses = [float(model(chunk[None], labels=chunk[None]).loss) for chunk in chunks]
+        assert full["perplexity"] == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -93,6 +141,7 @@ def test_the_full_arm_is_its_own_reference_and_tables_are_kept(home):
         ({"outliers": 129}, "outliers must lie between 0 and hidden = 128"),
         ({"mmlu": "somewhere"}, "mmlu is for real models"),
         ({"length": 1}, "length must be at least 2"),
+        ({"evaluation": "somewhere"}, "evaluation is for real models"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):

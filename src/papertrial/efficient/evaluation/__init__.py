@@ -14,8 +14,10 @@ from papertrial.efficient.evaluation.lm_eval_adapter import lm_eval_tasks
 from papertrial.efficient.evaluation.mmlu import MmluScores, evaluate_mmlu
 from papertrial.efficient.evaluation.mmlu_files import MmluRow, MmluSubject, load_mmlu
 from papertrial.efficient.evaluation.perplexity import Perplexity, perplexity
+from papertrial.efficient.evaluation.streams import STREAM_RULES, StreamRule, token_stream
 
 __all__ = [
+    "STREAM_RULES",
     "ChoiceScores",
     "Continuation",
     "Divergence",
@@ -24,6 +26,7 @@ __all__ = [
     "MmluSubject",
     "Perplexity",
     "Question",
+    "StreamRule",
     "answer_questions",
     "bits_per_byte",
     "bits_per_character",
@@ -35,4 +38,5 @@ __all__ = [
     "lm_eval_tasks",
     "load_mmlu",
     "perplexity",
+    "token_stream",
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from papertrial.efficient.qwen3_quantization.report import LinearReport, QuantizationReport
     from papertrial.efficient.qwen3_quantization.settings import QuantizationSettings
     from papertrial.efficient.qwen3_quantization.smoothquant import smooth_norm, smoothing_scales
+    from papertrial.efficient.qwen3_quantization.study_table import as_markdown, study_table
 
 __all__ = [
     "AwqOptions",
@@ -30,6 +31,7 @@ __all__ = [
     "LinearReport",
     "QuantizationReport",
     "QuantizationSettings",
+    "as_markdown",
     "billm_weight",
     "calibration_blocks",
     "calibration_windows",
@@ -46,6 +48,7 @@ __all__ = [
     "search_scales",
     "smooth_norm",
     "smoothing_scales",
+    "study_table",
 ]
 
 _ROOM = "qwen3_quantization"
@@ -57,6 +60,7 @@ _MODULE_OF = {
     "LinearReport": f"{_ROOM}.report",
     "QuantizationReport": f"{_ROOM}.report",
     "QuantizationSettings": f"{_ROOM}.settings",
+    "as_markdown": f"{_ROOM}.study_table",
     "billm_weight": f"{_ROOM}.billm",
     "calibration_blocks": f"{_ROOM}.calibration_text",
     "calibration_windows": f"{_ROOM}.calibration_text",
@@ -73,6 +77,7 @@ _MODULE_OF = {
     "search_scales": f"{_ROOM}.awq",
     "smooth_norm": f"{_ROOM}.smoothquant",
     "smoothing_scales": f"{_ROOM}.smoothquant",
+    "study_table": f"{_ROOM}.study_table",
 }
 
 # A room's trial and card are read without torch. Saving and loading are the corridor's.

@@ -44,7 +44,7 @@ class Quantize(Deed):
             (what AWQ's code does), or packed: all text joined.
         format: papertrial (packed), gptq, gptq_v2 or awq (packed, for other programs), metal (packed; any
             transformers reads it, unpacking where there is no Apple GPU), dense (plain weights with rounded
-            values). papertrial if not given; dense for billm.
+            values). papertrial if not given; billm takes papertrial or dense.
         activation_bits: for smoothquant and rtn_wa; 8 if not given.
         symmetric: mirror grids about zero (rtn, gptq).
         search: search the clipping range (rtn).
@@ -108,7 +108,6 @@ class Quantize(Deed):
             model,
             settings,
             self._calibration(tokenizer),
-            packed=self.algorithm != "billm",
             batch_size=self.batch,
             progress=lambda done, total: progress(done, total, "layers"),
         )
@@ -127,10 +126,10 @@ class Quantize(Deed):
         }
         return QuantizationSettings(method=self.algorithm, **shared)
 
-    def _format(self) -> Any:
-        if self.algorithm == "billm" and self.format not in (None, "dense"):
-            raise BadInputError(f"billm's parts fit no packed format; use dense, got {self.format}")
-        return self.format or ("dense" if self.algorithm == "billm" else "papertrial")
+    def _format(self) -> str:
+        if self.algorithm == "billm" and self.format not in (None, "papertrial", "dense"):
+            raise BadInputError(f"billm's signs fit papertrial and dense folders, got {self.format}")
+        return self.format or "papertrial"
 
     def _check(self, settings: QuantizationSettings) -> None:
         from papertrial.efficient.qwen3_quantization.settings import NEED_CALIBRATION

@@ -33,7 +33,8 @@ class AwqOptions:
         clip_steps: a limit is max|w| · (1 − i / clip_steps) …
         clip_tried: … for i below this.
         clip_tokens: at least so many tokens decide on a limit, and under twice as many.
-        search_sequences: look at the outputs for so many sequences only; all where none is given.
+        search_sequences: look at the outputs for so many sequences only, in whole batches; all where none is
+            given.
     """
 
     grid: GridOptions

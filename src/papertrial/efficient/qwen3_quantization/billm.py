@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from papertrial.efficient.accounting import WeightBytes, binary_bytes
+from papertrial.efficient.binary_linear import BinaryParts, binarise_parts
 from papertrial.efficient.qwen3_quantization.gptq import InverseFactor, inverse_factor
 from papertrial.efficient.qwen3_quantization.grids import check_finite
 from papertrial.efficient.qwen3_quantization.naive import binarise_residual
@@ -34,11 +35,14 @@ class BillmOptions:
         saliency: see `Saliency`.
         block: columns that are structured and binarised together.
         damping: as for GPTQ.
+        scale_dtype: the format of means and sizes, in which the weight can be stored. None as released:
+            float32, and an entry exactly at its mean stays there, which a sign bit cannot say.
     """
 
     saliency: Saliency = "magnitude"
     block: int = 128
     damping: float = 0.01
+    scale_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         if self.saliency not in get_args(Saliency):
@@ -54,14 +58,16 @@ class BinaryWeight:
     Attributes:
         weight: the values, as float32.
         salient: for each column, whether it is salient.
-        bytes: what it takes with all signs, masks, means and scales (float16).
+        bytes: what it takes with all signs, masks, means and sizes.
         nominal_bits: bits a weight as the paper counts them: signs alone.
+        parts: what is stored; None where `scale_dtype` is None.
     """
 
     weight: Float[Tensor, "out inputs"]
     salient: Bool[Tensor, " inputs"]
     bytes: WeightBytes
     nominal_bits: float
+    parts: BinaryParts | None = None
 
 
 def billm_weight(
@@ -77,7 +83,7 @@ def billm_weight(
     Args:
         weight: W.
         hessian: 2/N Σ x xᵀ.
-        options: saliency, block and damping.
+        options: saliency, block, damping and storage.
         factor: of this Hessian without activation order, where several calls share it.
         name: for messages.
 
@@ -93,7 +99,7 @@ def billm_weight(
     inputs = work.shape[1]
     result = torch.empty_like(work)
     salient = torch.zeros(inputs, dtype=torch.bool)
-    size = WeightBytes()
+    stored: list[BinaryParts] = []
     for first in range(0, inputs, options.block):
         last = min(first + options.block, inputs)
         block, upper = work[:, first:last], factor.upper[first:last]
@@ -101,11 +107,31 @@ def billm_weight(
         saliency = block if options.saliency == "magnitude" else block.square() / diagonal.square()
         columns, threshold = find_structure(saliency)
         salient[first + torch.tensor(columns)] = True
-        binary = binarise_block(block, saliency, salient[first:last], threshold)
+        if options.scale_dtype is None:
+            binary = binarise_block(block, saliency, salient[first:last], threshold)
+        else:
+            stored.append(
+                binarise_parts(block, saliency, salient[first:last], threshold, options.scale_dtype)
+            )
+            binary = stored[-1].dequantize()
         result[:, first:last] = binary
         work[:, last:].addmm_((block - binary) / diagonal, upper[:, last:], alpha=-1.0)
-        size += binary_bytes(salient[None, first:last], len(work))
-    return BinaryWeight(result, salient, size, 1.0 + float(salient.float().mean()))
+    scale_bytes = (options.scale_dtype or torch.float32).itemsize
+    size = binary_bytes(salient, len(work), block=options.block, scale_bytes=scale_bytes)
+    nominal_bits = 1.0 + float(salient.float().mean())
+    return BinaryWeight(result, salient, size, nominal_bits, _joined(stored, options.block))
+
+
+def _joined(blocks: list[BinaryParts], block: int) -> BinaryParts | None:
+    if not blocks:
+        return None
+    return BinaryParts(
+        signs=torch.cat([one.signs for one in blocks], 1),
+        second=torch.cat([one.second for one in blocks], 1),
+        salient=torch.cat([one.salient for one in blocks]),
+        scales=torch.cat([one.scales for one in blocks], 1),
+        block=block,
+    )
 
 
 def binarise_block(

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from papertrial.efficient.binary_linear import BinaryParts, PackedLinear, replace_by_binary
 from papertrial.efficient.calibration import BlockByBlock
 from papertrial.efficient.experts import separate_experts
 from papertrial.efficient.layouts import DECODER_NAMES, LayerNames, ModelLayout, layout_of
-from papertrial.efficient.quantized_linear import QuantLinear, replace_by_quantized
+from papertrial.efficient.quantized_linear import replace_by_quantized
 from papertrial.efficient.qwen3_quantization.layer_methods import METHODS, Quantized, round_layer
 from papertrial.efficient.qwen3_quantization.report import QuantizationReport
 from papertrial.efficient.qwen3_quantization.settings import NEED_CALIBRATION, QuantizationSettings
@@ -38,9 +39,10 @@ def quantize_model(
         model: a causal language model whose layers `names` describes.
         settings: method and options.
         calibration: token ids; may be left out for rtn and rtn_wa, whose report then lacks output errors.
-        packed: put `QuantLinear` layers in place of the linears; else the linears stay and hold the
-            rounded values (BiLLM's always do). Weight-activation methods round activations in packed layers
-            only, and refuse `packed=False`.
+        packed: put `QuantLinear` (for BiLLM `BinaryLinear`) layers in place of the linears; else the linears
+            stay and hold the rounded values. BiLLM's always do with `scale_dtype="float32"`, which is as
+            released. Weight-activation methods round activations in packed layers only, and refuse
+            `packed=False`.
         names: where the matrices are.
         batch_size: calibration sequences that run at once.
         progress: told how many layers are done, of how many.
@@ -88,7 +90,7 @@ def is_quantized(model: nn.Module) -> bool:
     """Say whether a model holds packed layers or was loaded from a quantised checkpoint."""
     config = getattr(model, "config", None)
     return (
-        any(isinstance(module, QuantLinear) for module in model.modules())
+        any(isinstance(module, PackedLinear) for module in model.modules())
         or getattr(config, "quantization_config", None) is not None
     )
 
@@ -98,7 +100,10 @@ def _pack(
 ) -> None:
     layer = layout.layers[index]
     for name, weight in done.items():
-        replace_by_quantized(model, layer.qualified(name), weight, settings.rounded_activation_bits)
+        if isinstance(weight, BinaryParts):
+            replace_by_binary(model, layer.qualified(name), weight)
+        else:
+            replace_by_quantized(model, layer.qualified(name), weight, settings.rounded_activation_bits)
 
 
 def _check_request(

@@ -43,10 +43,11 @@ class QuantizationSettings:
         ratios: awq: exponents tried.
         clip: awq: search clipping limits.
         clip_tokens: awq: tokens that decide on a limit.
-        search_sequences: awq: sequences whose outputs decide on scales; all if not given.
+        search_sequences: awq: sequences whose outputs decide on scales, in whole batches; all if not given.
         alpha: smoothquant: how much of the outliers goes into the weights.
         saliency: billm: "magnitude" (released) or "hessian".
-        scale_dtype: the format in which scales are stored, "float16", "bfloat16" or "float32".
+        scale_dtype: the format in which scales are stored, "float16", "bfloat16" or "float32". billm in float32
+            is as released, and cannot be packed.
     """
 
     method: Method = "gptq"
@@ -96,8 +97,7 @@ class QuantizationSettings:
     def grid(self) -> GridOptions:
         """Return the grid of the method's codes."""
         bits = self.bits if self.bits in PACKED_BITS else 4
-        stored = getattr(torch, self.scale_dtype)
-        scale_dtype = None if stored == torch.float32 else stored
+        scale_dtype = self._stored_scales
         if self.method == "billm":  # it has no grid; blocks of columns of its own
             return GridOptions(bits, -1)
         if self.method in ("smoothquant", "rtn_wa"):  # per output channel, as published
@@ -106,6 +106,12 @@ class QuantizationSettings:
             return GridOptions(bits, self.group_size, "free", scale_dtype=scale_dtype)
         rule: Literal["symmetric", "minmax"] = "symmetric" if self.symmetric else "minmax"
         return GridOptions(bits, self.group_size, rule, self.search and self.method == "rtn", scale_dtype)
+
+    @property
+    def _stored_scales(self) -> torch.dtype | None:
+        """The format that scales are rounded to; None leaves them in float32, in which all is computed."""
+        stored: torch.dtype = getattr(torch, self.scale_dtype)
+        return None if stored == torch.float32 else stored
 
     def gptq(self) -> GptqOptions:
         """Return GPTQ's options."""
@@ -125,7 +131,7 @@ class QuantizationSettings:
 
     def billm(self) -> BillmOptions:
         """Return BiLLM's options."""
-        return BillmOptions(self.saliency, self.block, self.damping)
+        return BillmOptions(self.saliency, self.block, self.damping, self._stored_scales)
 
     @property
     def rounded_activation_bits(self) -> int | None:

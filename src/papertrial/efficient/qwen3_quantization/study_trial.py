@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from papertrial.errors import BadInputError
 from papertrial.trial.contract import Metric, Trial, Watch
@@ -30,6 +30,9 @@ class StudyTrial(Trial):
         text: what the toy model is trained on beside its facts; a real model's calibration and evaluation text.
         mmlu: a folder of MMLU's files (dev, test) for a real model's accuracy; toy models answer questions
             about the facts that they were trained on.
+        evaluation: a real model's test text (WikiText-2's or C4's), in place of held-out documents of text; all
+            that the stream's rule takes of it is read.
+        stream: how it becomes one stream of tokens, and how much of it is read: as the study does for that column.
         steps: of a toy model's training.
         batch: sequences in a batch of it.
         length: tokens in a sequence.
@@ -41,7 +44,7 @@ class StudyTrial(Trial):
         facts: how many it learns by heart.
         outliers: hidden channels scaled up after training, without changing what it computes.
         factor: by how much.
-        held_out: sequences on which a toy model is measured, and a real one too.
+        held_out: sequences on which a model is measured, where no evaluation text is given.
         sequences: calibration sequences.
         group: input channels that share a scale in the arms with groups.
         device: where a real model runs.
@@ -50,6 +53,8 @@ class StudyTrial(Trial):
     model: str = "tiny-qwen3"
     text: str = "stdlib"
     mmlu: Path | None = None
+    evaluation: str | None = None
+    stream: Literal["wikitext2", "c4"] = "c4"
     steps: int = 400
     batch: int = 8
     length: int = 128
@@ -91,6 +96,10 @@ class StudyTrial(Trial):
             )
         if self.mmlu is not None and self._is_toy():
             raise BadInputError("mmlu is for real models; a toy model answers questions about its facts")
+        if self.evaluation is not None and self._is_toy():
+            raise BadInputError(
+                "evaluation is for real models; a toy model is measured on unread text of its own"
+            )
 
     def scale(self) -> str:
         """Say model, size, training and calibration."""
@@ -118,6 +127,8 @@ class StudyTrial(Trial):
             length=self.length,
             held_out=self.held_out,
             mmlu=self.mmlu,
+            evaluation=self.evaluation,
+            stream=self.stream,
             device=self.device,
             seed=seed,
         )

@@ -20,6 +20,7 @@ from papertrial.data.tokens import batches, pack, train_bpe
 from papertrial.efficient.evaluation.choices import Question, answer_questions
 from papertrial.efficient.evaluation.mmlu import evaluate_mmlu
 from papertrial.efficient.evaluation.mmlu_files import MmluSubject, load_mmlu
+from papertrial.efficient.evaluation.streams import STREAM_RULES, token_stream
 from papertrial.efficient.outliers import plant_outliers
 from papertrial.efficient.qwen3_quantization.calibration_text import calibration_windows
 from papertrial.efficient.qwen3_quantization.facts import fact_documents, fact_questions, make_facts
@@ -123,16 +124,22 @@ def real_base(
     length: int,
     held_out: int,
     mmlu: Path | None,
+    evaluation: str | None,
+    stream: str,
     device: str,
     seed: int,
 ) -> Base:
     """Return a model from a folder or the hub as a base: calibration and held-out text of different documents.
 
-    Calibration is the study's: a random window of `length` tokens from each of `sequences` documents.
+    Calibration is the study's: a random window of `length` tokens from each of `sequences` documents. Where a
+    text for evaluation is given, all that the stream's rule takes of it is held out, as in the study.
     """
     tokenizer = load_tokenizer(model)
     kept, unread = split_documents(load_documents(text, max_characters=50_000_000), seed=1)
-    unseen = pack(unread, tokenizer, length)[:held_out].flatten()
+    if evaluation is None:
+        unseen = pack(unread, tokenizer, length)[:held_out].flatten()
+    else:
+        unseen = token_stream(load_documents(evaluation), tokenizer, STREAM_RULES[stream])
     windows = calibration_windows(kept, tokenizer, sequences, length, seed)
     subjects = [] if mmlu is None else load_mmlu(mmlu)
     return Base(load_causal_lm(model, device=device), tokenizer, unseen, windows, [], subjects)

@@ -32,8 +32,13 @@ class GridTrial(StudyTrial):
     SmoothQuant as published, and as the released script runs it (…-released: no smoothing), with weights and
     activations at the bits named; BiLLM with magnitudes as saliency (released) and with the Hessian's.
     All methods get the same calibration tokens, and the released order of steps; in one variant RTN searches its
-    clipping range.
+    clipping range. `python -m papertrial.efficient.qwen3_quantization.study_table` joins the arms of a finished
+    run into one table of the study's shape.
     """
+
+    version: ClassVar[int] = (
+        2  # BiLLM's means and sizes are stored, and measured, in float16 like other scales
+    )
 
     arms: ClassVar[tuple[str, ...]] = (
         "full",
