@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,9 +72,18 @@ def test_arms_start_from_the_same_weights_and_differ_only_as_named():
 
     assert set(RECIPES) == set(TrainingTrial.arms)
     assert len({(r.rotation, r.bits, r.activation) for n, r in RECIPES.items() if n != "full"}) == 7
-    assert {tuple(points["lr"]) for points in TrainingTrial.grid.values()} == {
-        tuple(trial.grid["full"]["lr"])
-    }
+
+
+def test_every_arm_is_tuned_as_carefully_and_its_best_rate_lies_inside():
+    """As many rates an arm, each twice the one before; the reference run chose none at an end."""
+    chosen = json.loads((Path(room.__file__).parent / "reference.json").read_text())["trials"]["training"][
+        "points"
+    ]
+    for arm, points in TrainingTrial.grid.items():
+        rates = points["lr"]
+        assert len(rates) == 3
+        assert [high / low for low, high in pairwise(rates)] == pytest.approx([2.0, 2.0])
+        assert rates[0] < chosen[arm]["lr"] < rates[-1]
 
 
 def test_divergence_is_a_result(prepared):

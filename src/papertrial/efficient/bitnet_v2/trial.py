@@ -15,6 +15,7 @@ from papertrial.errors import BadInputError
 from papertrial.trial.contract import Metric, Trial, Watch
 
 _RATES = (6e-3, 1.2e-2, 2.4e-2)
+_HIGHER_RATES = (1.2e-2, 2.4e-2, 4.8e-2)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class TrainingTrial(ToyTrial):
     arms keep INT8 activations; "a4" arms go to INT4 for the last eighth of the steps with the optimizer as it is.
     Sub-norms stand before o_proj and down_proj in every arm, the full-precision one included. "relu2" arms have
     transformers' squared ReLU in place of the paper's SwiGLU. Two peaks of the learning rate (the second two
-    thirds of the first), weight decay 0.1 and then none; every arm's first peak is tuned over the same values.
+    thirds of the first), weight decay 0.1 and then none; every arm's first peak is tuned over three values, which
+    lie one step higher for the rotated arms with SwiGLU: there the best of the lower three was their last.
 
     Attributes:
         lr: first peak of the learning rate in every arm; tuned for each if not given.
@@ -53,7 +55,11 @@ class TrainingTrial(ToyTrial):
         "o_kurtosis": Metric("fourth over second moment squared", "lower", shown=False),
         "diverged": Metric("runs", "lower", "exact", shown=False),
     }
-    grid: ClassVar[Mapping[str, Mapping[str, Sequence[Any]]]] = {arm: {"lr": _RATES} for arm in arms}
+    version: ClassVar[int] = 2  # the rates of two arms are tuned over higher values
+    # As many values for every arm, each arm's best one inside its three.
+    grid: ClassVar[Mapping[str, Mapping[str, Sequence[Any]]]] = {
+        arm: {"lr": _HIGHER_RATES if arm in ("v2-a8", "v2-a4") else _RATES} for arm in arms
+    }
     tuned_on = "val_loss"
     curve = "loss"
 
