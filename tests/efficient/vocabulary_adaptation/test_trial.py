@@ -69,6 +69,16 @@ def test_the_arms_differ_where_they_should(prepared):
     assert len(set(ends.values())) == 1
 
 
+def test_fewer_anchors_change_sava_and_nothing_else(prepared):
+    trial, folder = prepared
+    start = Starting.load(folder, trial.model, trial.helper)
+    for arm, same in (("fvt", True), ("random", True), ("sava-lstsq", False)):
+        rows = [begin(arm, start, 5, anchors)[0].get_input_embeddings().weight for anchors in (None, 60)]
+        assert torch.equal(*rows) == same
+    with pytest.raises(BadInputError, match=r"anchors must be between 2 and the \d+ shared tokens, got 9999"):
+        begin("sava", start, 5, 9999)
+
+
 def test_a_diverging_arm_reports_infinity(prepared):
     trial, folder = prepared
     found, _ = measured(trial, "fvt", folder, lr=1e30)
@@ -150,6 +160,7 @@ def test_the_generation_trial():
         ({"length": 1}, "length must be at least 2"),
         ({"share": 1.5}, "share must lie between 0 and 1"),
         ({"lr": 0.0}, "lr must be above 0"),
+        ({"anchors": 1}, "anchors must be at least 2, got 1"),
         ({"target_text": "it.txt"}, "both be 'procedural', or neither"),
         ({"helper": "some/where"}, "both be tiny models, or neither"),
     ],

@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -83,11 +83,19 @@ class Starting:
         return cls(models[0], models[1], load_tokenizer(places[0]), load_tokenizer(places[1]))
 
 
-def begin(arm: str, start: Starting, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def begin(
+    arm: str, start: Starting, seed: int, anchors: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the arm's model before any training, and the tokenizer that it speaks.
 
+    Args:
+        arm: one of the trial's.
+        start: what all arms start from.
+        seed: draws random rows.
+        anchors: shared tokens that SAVA's map is fitted on; all if not given.
+
     Raises:
-        BadInputError: an unknown arm.
+        BadInputError: an unknown arm, or more anchors than shared tokens.
     """
     model = copy.deepcopy(start.model)
     if arm in UNCHANGED:
@@ -99,6 +107,8 @@ def begin(arm: str, start: Starting, seed: int) -> tuple[PreTrainedModel, PreTra
         method: Initialiser = RandomRows(seed=42 + seed)
     elif arm in _ADAPTED:
         method = _ADAPTED[arm]
+        if isinstance(method, SAVA):
+            method = replace(method, anchors=anchors)
     else:
         raise unknown("arm", arm, (*UNCHANGED, "resize", "random", *_ADAPTED))
     adapt_vocabulary(model, start.source, start.target, method, start.helper, helper_tokenizer=start.target)

@@ -51,6 +51,7 @@ class AdaptationTrial(Trial):
         share: of tokens in the new language.
         lr: peak learning rate of every arm; tuned for each if not given.
         weight_decay: decoupled from the rate, as in the paper.
+        anchors: shared tokens on which SAVA's map is fitted, drawn at random; all if not given.
         base_steps: to train the toy source and helper with.
         hidden: width of the toy source.
         helper_hidden: width of the toy helper.
@@ -73,6 +74,7 @@ class AdaptationTrial(Trial):
     share: float = 0.75
     lr: float | None = None
     weight_decay: float = 1e-5
+    anchors: int | None = None
     base_steps: int = 200
     hidden: int = 64
     helper_hidden: int = 48
@@ -143,6 +145,8 @@ class AdaptationTrial(Trial):
             raise BadInputError(f"share must lie between 0 and 1, got {self.share}")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise BadInputError(f"lr must be above 0, got {self.lr}")
+        if self.anchors is not None and self.anchors < 2:
+            raise BadInputError(f"anchors must be at least 2, got {self.anchors}")
         if (self.source_text == "procedural") != (self.target_text == "procedural"):
             raise BadInputError("source_text and target_text must both be 'procedural', or neither")
         if _is_toy(self.model) != _is_toy(self.helper):
@@ -196,7 +200,7 @@ class AdaptationTrial(Trial):
             raise BadInputError("lr is tuned by the runner; set it to measure an arm by hand")
         texts = json.loads((watch.prepared / "texts.json").read_text(encoding="utf-8"))
         start = Starting.load(watch.prepared, self.model, self.helper, self.device)
-        model, tokenizer = begin(arm, start, seed)
+        model, tokenizer = begin(arm, start, seed, self.anchors)
         batch = self.batch
         if arm == "lapt-same-text":
             counts = [tokens_needed(one, texts["target"][:50]) for one in (start.source, start.target)]
