@@ -1,12 +1,13 @@
-"""`papertrial apply decontaminate --method exaone_3_5`: drop the user's training examples that hold test items."""
+"""`papertrial apply decontaminate` and `haystacks`: test items out of a corpus, needles out of a long context."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from papertrial.deeds import Deed, Fact
+from papertrial.deeds import Deed, Fact, check_new_folder
 
 if TYPE_CHECKING:
     from papertrial.deeds import Progress
@@ -92,4 +93,81 @@ class Decontaminate(Deed):
         }
 
 
-deeds: dict[str, type[Deed]] = {"decontaminate": Decontaminate}
+@dataclass(frozen=True)
+class Haystacks(Deed):
+    """Look for needles at every depth of haystacks of every length, with a model of one's own, as figure 3 does.
+
+    Answers are greedy and count where they hold the needle's number. The shares go to OUT/haystacks.json, a heat
+    map of each language to OUT/haystacks-LANGUAGE.png.
+
+    Attributes:
+        model: a folder or hub id; an EXAONE 3.5 checkpoint is loaded as a Llama, without remote code. A toy model
+            ("tiny-llama") is drawn at random.
+        out: folder for the grid; must not hold files yet.
+        lengths: tokens of the haystacks, questions not counted.
+        depths: where the needles stand, each from 0 to 1.
+        languages: "en", "ko".
+        near_misses: statements that differ from a needle in one word.
+        repeats: haystacks of each length and language.
+        answer_tokens: most tokens of an answer.
+        device: where the model runs.
+        dtype: number format of its weights.
+        seed: draws haystacks.
+    """
+
+    model: str
+    out: Path
+    lengths: tuple[int, ...] = (1024, 4096, 8192, 16_384, 32_768)
+    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    languages: tuple[Literal["en", "ko"], ...] = ("en", "ko")
+    near_misses: int = 4
+    repeats: int = 1
+    answer_tokens: int = 16
+    device: str = "cpu"
+    dtype: str = "float32"
+    seed: int = 0
+
+    def run(self, progress: Progress) -> dict[str, Fact]:
+        """Read the haystacks, write the grid, and return the share of needles found in each language.
+
+        Raises:
+            BadInputError: `out` holds files, nothing to load, or a haystack longer than the model's positions.
+        """
+        from papertrial.efficient.exaone_3_5.haystacks import evaluate_haystacks
+        from papertrial.efficient.exaone_3_5.weights import from_pretrained
+        from papertrial.models import TINY_MODELS, load_tokenizer, load_with_tokenizer
+
+        check_new_folder(self.out)
+        if self.model in TINY_MODELS:
+            model, tokenizer = load_with_tokenizer(
+                self.model, dtype=self.dtype, device=self.device, seed=self.seed
+            )
+        else:
+            model = from_pretrained(self.model, dtype=self.dtype, device=self.device)
+            tokenizer = load_tokenizer(self.model)
+        grid = evaluate_haystacks(
+            model,
+            tokenizer,
+            self.lengths,
+            depths=self.depths,
+            languages=self.languages,
+            near_misses=self.near_misses,
+            repeats=self.repeats,
+            seed=self.seed,
+            answer_tokens=self.answer_tokens,
+            on_haystack=lambda done, total: progress(done, total, "haystacks"),
+        )
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / "haystacks.json"
+        path.write_text(json.dumps(asdict(grid), indent=1), encoding="utf-8")
+        facts: dict[str, Fact] = {"grid": str(path)}
+        for language, rows in grid.scores.items():
+            figure = self.out / f"haystacks-{language}.png"
+            grid.figure(language).savefig(figure, dpi=150, bbox_inches="tight")
+            cells = [cell for row in rows for cell in row]
+            facts[f"found_{language}"] = sum(cells) / len(cells)
+            facts[f"figure_{language}"] = str(figure)
+        return facts
+
+
+deeds: dict[str, type[Deed]] = {"decontaminate": Decontaminate, "haystacks": Haystacks}

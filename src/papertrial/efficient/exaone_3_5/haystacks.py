@@ -51,10 +51,12 @@ def evaluate_haystacks(
     repeats: int = 1,
     seed: int = 0,
     answer_tokens: int = ANSWER_TOKENS,
+    on_haystack: Callable[[int, int], Any] | None = None,
 ) -> HaystackGrid:
     """Ask a model for needles at every depth of haystacks of every length, greedily.
 
     A haystack holds a needle at each depth, so it is read once and its cache serves every question.
+    `on_haystack` is told how many are read, of how many.
 
     Raises:
         BadInputError: a haystack with its question and answer is longer than the model's positions, a text that
@@ -63,6 +65,7 @@ def evaluate_haystacks(
     if not lengths or repeats < 1 or answer_tokens < 1:
         raise BadInputError("at least one length, one repeat and one answer token are needed")
     scores: dict[str, list[list[float]]] = {}
+    done, total = 0, len(languages) * len(lengths) * repeats
     for language in languages:
         scores[language] = []
         for length in lengths:
@@ -79,6 +82,9 @@ def evaluate_haystacks(
                 answers = answer_questions(model, tokenizer, haystack, answer_tokens)
                 for number, (needle, answer) in enumerate(zip(haystack.needles, answers, strict=True)):
                     sums[number] += score(answer, [needle.answer])
+                done += 1
+                if on_haystack is not None:
+                    on_haystack(done, total)
             scores[language].append([value / repeats for value in sums])
     return HaystackGrid(tuple(lengths), tuple(depths), scores)
 

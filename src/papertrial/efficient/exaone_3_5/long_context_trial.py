@@ -12,13 +12,14 @@ from papertrial.errors import BadInputError
 from papertrial.trial.contract import Metric, Trial, Watch
 
 if TYPE_CHECKING:
-    from torch import Generator
-    from transformers import PreTrainedModel
+    from torch import Generator, nn
 
-    from papertrial.efficient.exaone_3_5.needle_tokens import NeedleVocabulary
+    from papertrial.efficient.exaone_3_5.needle_tokens import Labelled
 
 else:  # help is read without torch
-    Generator = PreTrainedModel = NeedleVocabulary = Any
+    Generator = nn = Labelled = Any
+
+_TOY = "tiny-llama"
 
 _DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _QUESTIONS = 6
@@ -35,18 +36,24 @@ class LongContextTrial(Trial):
     on the sum of the long loss and the stage-1 loss, so that an arm without replay may choose to forget little.
 
     Attributes:
+        model: a small Llama made here, or any causal language model by folder or hub id. Tokens spread over such
+            a one's vocabulary stand for facts, questions, answers and fillers, and it predicts among these alone;
+            set its lr and stage1_lr, as the tuned ones are a toy's.
         short: tokens of stage 1.
         long: tokens of stage 2.
         stage1_steps: steps of stage 1.
         stage2_steps: steps of stage 2.
         tokens: in a batch of either stage.
         replay: share of stage-2 tokens that come from stage 1, in the arms with replay.
-        theta: base of the rotary angles in stage 1.
+        theta: base of the rotary angles in stage 1; a model that is loaded has its own.
         new_theta: base in the arms that raise it.
         lr: peak learning rate of stage 2; tuned if not given.
-        hidden: width of the model.
+        stage1_lr: peak learning rate of stage 1.
+        hidden: width of the small model.
+        device: where the model trains.
     """
 
+    model: str = _TOY
     short: int = 48
     long: int = 192
     stage1_steps: int = 300
@@ -56,7 +63,9 @@ class LongContextTrial(Trial):
     theta: float = 1e4
     new_theta: float = 1e6
     lr: float | None = None
+    stage1_lr: float = 5e-3
     hidden: int = 64
+    device: str = "cpu"
 
     arms: ClassVar[tuple[str, ...]] = ("stage-1", "long", "long-replay", "theta-long", "theta-long-replay")
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -77,7 +86,15 @@ class LongContextTrial(Trial):
         "theta-long-replay": {"lr": (5e-4, 1.5e-3, 5e-3)},
     }
     tuned_on: ClassVar[str | None] = "total_loss"
-    prepared_by: ClassVar[tuple[str, ...]] = ("short", "stage1_steps", "tokens", "theta", "hidden")
+    prepared_by: ClassVar[tuple[str, ...]] = (
+        "model",
+        "short",
+        "stage1_steps",
+        "stage1_lr",
+        "tokens",
+        "theta",
+        "hidden",
+    )
     curve: ClassVar[str | None] = "loss"
 
     def check(self) -> None:
@@ -93,9 +110,12 @@ class LongContextTrial(Trial):
             raise BadInputError(f"a batch of {self.tokens} tokens holds no text of {self.long}; raise tokens")
         if not 0 < self.replay < 1:
             raise BadInputError(f"replay is a share and lies in (0, 1), got {self.replay}")
-        for name in ("theta", "new_theta", *(() if self.lr is None else ("lr",))):
+        for name in ("theta", "new_theta", "stage1_lr", *(() if self.lr is None else ("lr",))):
             if not 0 < getattr(self, name) < math.inf:
                 raise BadInputError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("theta", "hidden"):
+            if self.model != _TOY and getattr(self, name) != getattr(type(self), name):
+                raise BadInputError(f"{name} can be set for {_TOY} only, not for {self.model!r}")
 
     def prepare(self, seed: int, folder: Path) -> None:
         """Train stage 1."""
@@ -106,7 +126,7 @@ class LongContextTrial(Trial):
 
         model = self._model(seed)
         generator = torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.stage1_lr, weight_decay=0.0)
         train(model, self._stage1(generator), optimizer, steps=self.stage1_steps, clip=1.0)
         save_model(model, str(folder / "model.safetensors"))
 
@@ -143,7 +163,8 @@ class LongContextTrial(Trial):
         """Say model, lengths and tokens."""
         count = 2 * 168 * self.hidden + 2 * 10 * self.hidden**2
         tokens = self.tokens * (self.stage1_steps + self.stage2_steps) / 1e6
-        size = f"tiny-llama {count / 1e6:.2f} M parameters, {tokens:.1f} M tokens, CPU"
+        named = f"{_TOY} {count / 1e6:.2f} M parameters" if self.model == _TOY else self.model
+        size = f"{named}, {tokens:.1f} M tokens, {self.device.replace('cpu', 'CPU')}"
         return f"{self.short} to {self.long} tokens of context, {size}"
 
     @classmethod
@@ -151,24 +172,33 @@ class LongContextTrial(Trial):
         """Return the trial with few steps on a narrow model and one learning rate."""
         return cls(short=32, long=48, stage1_steps=10, stage2_steps=4, tokens=384, lr=3e-3, hidden=16)
 
-    def _model(self, seed: int, folder: Path | None = None) -> PreTrainedModel:
+    def _model(self, seed: int, folder: Path | None = None) -> nn.Module:
+        """Return the small model, or the one named as a model of the needles' symbols; stage 1 from its folder."""
         from safetensors.torch import load_model
 
         from papertrial.efficient.exaone_3_5.needle_tokens import NeedleVocabulary
+        from papertrial.efficient.exaone_3_5.respelled import Respelled, spread_spelling
         from papertrial.models import load_causal_lm
 
-        model = load_causal_lm(
-            "tiny-llama",
-            vocab_size=NeedleVocabulary().size,
-            seed=seed,
-            hidden_size=self.hidden,
-            intermediate_size=2 * self.hidden,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            rope_parameters={"rope_type": "default", "rope_theta": self.theta},
-        )
+        symbols = NeedleVocabulary().size
+        model: nn.Module
+        if self.model == _TOY:
+            model = load_causal_lm(
+                _TOY,
+                vocab_size=symbols,
+                seed=seed,
+                device=self.device,
+                hidden_size=self.hidden,
+                intermediate_size=2 * self.hidden,
+                num_attention_heads=4,
+                num_key_value_heads=4,
+                rope_parameters={"rope_type": "default", "rope_theta": self.theta},
+            )
+        else:
+            loaded = load_causal_lm(self.model, device=self.device, seed=seed)
+            model = Respelled(loaded, spread_spelling(loaded, symbols))
         if folder is not None:
-            load_model(model, folder / "model.safetensors")
+            load_model(model, folder / "model.safetensors", device=self.device)
         return model
 
     def _needles(self, length: int, generator: Generator) -> Iterator[dict[str, Any]]:
@@ -200,33 +230,28 @@ class LongContextTrial(Trial):
                 "labels": torch.cat([part.labels for part in parts]),
             }
 
-    def _evaluate(self, model: PreTrainedModel, seed: int) -> tuple[dict[str, float], list[list[float]]]:
+    def _evaluate(self, model: nn.Module, seed: int) -> tuple[dict[str, float], list[list[float]]]:
         import torch
 
         from papertrial.efficient.exaone_3_5.needle_tokens import (
             NeedleVocabulary,
-            answer_accuracy,
             needle_at_depth,
             needle_batch,
             periodic_batch,
         )
-        from papertrial.objective import model_loss
 
         generator, vocabulary = torch.Generator().manual_seed(900_000 + seed), NeedleVocabulary()
         model.eval()
-        with torch.no_grad():
-            tasks = {
-                "periodic_loss": periodic_batch(vocabulary, 2 * _ROWS, self.short, generator),
-                "short_needle_loss": needle_batch(vocabulary, 2 * _ROWS, self.short, _QUESTIONS, generator),
-                "long_loss": needle_batch(vocabulary, _ROWS, self.long, _QUESTIONS, generator),
-            }
-            values = {name: float(model_loss(model, task.arguments())) for name, task in tasks.items()}
-            grid = []
-            for length in (self.short, (self.short + self.long) // 2, self.long):
-                row = [needle_at_depth(vocabulary, _ROWS, length, depth, generator) for depth in _DEPTHS]
-                grid.append(
-                    [answer_accuracy(model(task.tokens, use_cache=False).logits, task) for task in row]
-                )
+        tasks = {
+            "periodic_loss": periodic_batch(vocabulary, 2 * _ROWS, self.short, generator),
+            "short_needle_loss": needle_batch(vocabulary, 2 * _ROWS, self.short, _QUESTIONS, generator),
+            "long_loss": needle_batch(vocabulary, _ROWS, self.long, _QUESTIONS, generator),
+        }
+        values = {name: self._score(model, task)[0] for name, task in tasks.items()}
+        grid = []
+        for length in (self.short, (self.short + self.long) // 2, self.long):
+            row = [needle_at_depth(vocabulary, _ROWS, length, depth, generator) for depth in _DEPTHS]
+            grid.append([self._score(model, task)[1] for task in row])
         stage1 = (values["periodic_loss"] + values["short_needle_loss"]) / 2
         return {
             **values,
@@ -235,3 +260,24 @@ class LongContextTrial(Trial):
             "needle_long": sum(grid[-1]) / len(_DEPTHS),
             "total_loss": stage1 + values["long_loss"],
         }, grid
+
+    def _score(self, model: nn.Module, task: Labelled) -> tuple[float, float]:
+        """Return mean loss and share of right answers; a loaded model gets no more tokens at once than a batch has.
+
+        Every row has as many labels, so that means over some rows may be averaged.
+        """
+        import torch
+
+        from papertrial.efficient.exaone_3_5.needle_tokens import Labelled, answer_accuracy
+
+        rows, length = task.tokens.shape
+        most = rows if self.model == _TOY else max(1, self.tokens // length)
+        loss = right = 0.0
+        with torch.no_grad():
+            for tokens, labels in zip(task.tokens.split(most), task.labels.split(most), strict=True):
+                part = Labelled(tokens, labels)
+                given = {name: value.to(self.device) for name, value in part.arguments().items()}
+                out: Any = model(**given, use_cache=False)
+                loss += float(out.loss) * len(tokens) / rows
+                right += answer_accuracy(out.logits.cpu(), part) * len(tokens) / rows
+        return loss, right

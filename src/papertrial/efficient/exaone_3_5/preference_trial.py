@@ -12,13 +12,14 @@ from papertrial.errors import BadInputError
 from papertrial.trial.contract import Metric, Trial, Watch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from torch import nn
 
     from papertrial.efficient.exaone_3_5.stages import Stage
 
 else:  # help is read without torch
-    PreTrainedModel = Stage = Any
+    nn = Stage = Any
 
+_TOY = "tiny-llama"
 _DEMONSTRATIONS_A_STEP = 64
 
 
@@ -32,6 +33,9 @@ class PreferenceTrial(Trial):
     together as the long single one. Learning rates are tuned for every arm on the true reward.
 
     Attributes:
+        model: a small Llama made here, or any causal language model by folder or hub id. Such a one reads and
+            writes the world's characters as its own tokens, and predicts among these alone; set its lr and sft_lr,
+            as the tuned ones are a toy's.
         sft_steps: steps of supervised fine-tuning that make M0.
         steps: steps of a stage; dpo-long has twice as many.
         batch: pairs a step.
@@ -39,11 +43,14 @@ class PreferenceTrial(Trial):
         agreement: lowest Kendall's τ between the two reward models' rankings of a prompt's responses.
         budget: divergence from M0, in nats a response, at which true rewards are compared.
         lr: learning rate of every stage; tuned if not given.
-        hidden: width of the model.
+        sft_lr: peak learning rate of the fine-tuning that makes M0.
+        hidden: width of the small model.
         points: places on the path of a run at which rewards and divergence are measured.
         draws: responses drawn for each prompt at such a place.
+        device: where the model trains.
     """
 
+    model: str = _TOY
     sft_steps: int = 200
     steps: int = 50
     batch: int = 32
@@ -51,9 +58,11 @@ class PreferenceTrial(Trial):
     agreement: float = 0.0
     budget: float = 2.0
     lr: float | None = None
+    sft_lr: float = 3e-3
     hidden: int = 64
     points: int = 5
     draws: int = 2
+    device: str = "cpu"
 
     arms: ClassVar[tuple[str, ...]] = ("sft", "dpo", "dpo-long", "dpo-dpo", "dpo-simpo")
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -72,7 +81,7 @@ class PreferenceTrial(Trial):
         "dpo-simpo": {"lr": (3e-5, 1e-4, 3e-4)},
     }
     tuned_on: ClassVar[str | None] = "true_reward"
-    prepared_by: ClassVar[tuple[str, ...]] = ("sft_steps", "hidden")
+    prepared_by: ClassVar[tuple[str, ...]] = ("model", "sft_steps", "sft_lr", "hidden")
     curve: ClassVar[str | None] = "true_reward"
 
     def check(self) -> None:
@@ -92,8 +101,13 @@ class PreferenceTrial(Trial):
             raise BadInputError(f"budget must be above 0 nats, got {self.budget}")
         if not -1 <= self.agreement <= 1:
             raise BadInputError(f"agreement is Kendall's τ, from -1 to 1, got {self.agreement}")
-        if self.lr is not None and not self.lr > 0:
-            raise BadInputError(f"lr must be above 0, got {self.lr}")
+        for name in ("sft_lr", *(() if self.lr is None else ("lr",))):
+            if not getattr(self, name) > 0:
+                raise BadInputError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.model != _TOY:
+            if self.hidden != type(self).hidden:
+                raise BadInputError(f"hidden can be set for {_TOY} only, not for {self.model!r}")
+            self._spelling()
 
     def prepare(self, seed: int, folder: Path) -> None:
         """Fine-tune M0 on demonstrations that are right six times in ten."""
@@ -104,6 +118,7 @@ class PreferenceTrial(Trial):
         from papertrial.training import train
 
         model = self._model(seed)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.sft_lr)
         generator = torch.Generator().manual_seed(seed)
 
         def batches() -> Any:
@@ -111,9 +126,7 @@ class PreferenceTrial(Trial):
                 tokens, completion = encode_rows(*demonstrations(_DEMONSTRATIONS_A_STEP, generator))
                 yield {"input_ids": tokens, "labels": tokens.masked_fill(~completion, -100)}
 
-        train(
-            model, batches(), torch.optim.AdamW(model.parameters(), lr=3e-3), steps=self.sft_steps, clip=1.0
-        )
+        train(model, batches(), optimizer, steps=self.sft_steps, clip=1.0)
         save_model(model, str(folder / "model.safetensors"))
 
     def measure(self, arm: str, seed: int, watch: Watch) -> dict[str, float]:
@@ -154,6 +167,8 @@ class PreferenceTrial(Trial):
 
     def scale(self) -> str:
         """Say model, prompts and steps."""
+        if self.model != _TOY:
+            return f"{self.model}, 100 prompts, stages of {self.steps} steps, {self.device}"
         count = 2 * 17 * self.hidden + 2 * (4 * self.hidden**2 + 6 * self.hidden**2)
         return f"tiny-llama {count / 1e6:.2f} M parameters, 100 prompts, stages of {self.steps} steps, CPU"
 
@@ -173,26 +188,40 @@ class PreferenceTrial(Trial):
             return [Stage("dpo", 2 * self.steps, self.lr, self.batch)]
         return [Stage(name, self.steps, self.lr, self.batch) for name in arm.split("-")]
 
-    def _model(self, seed: int, folder: Path | None = None) -> PreTrainedModel:
+    def _model(self, seed: int, folder: Path | None = None) -> nn.Module:
+        """Return the small model, or the one named as a model of the world's alphabet; M0 from its folder."""
         from safetensors.torch import load_model
 
+        from papertrial.efficient.exaone_3_5.respelled import Respelled
         from papertrial.efficient.exaone_3_5.toy_preferences import VOCABULARY
         from papertrial.models import load_causal_lm
 
-        model = load_causal_lm(
-            "tiny-llama",
-            vocab_size=VOCABULARY,
-            seed=seed,
-            hidden_size=self.hidden,
-            intermediate_size=2 * self.hidden,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-        )
+        model: nn.Module
+        if self.model == _TOY:
+            model = load_causal_lm(
+                _TOY,
+                vocab_size=VOCABULARY,
+                seed=seed,
+                device=self.device,
+                hidden_size=self.hidden,
+                intermediate_size=2 * self.hidden,
+                num_attention_heads=4,
+                num_key_value_heads=4,
+            )
+        else:
+            model = Respelled(load_causal_lm(self.model, device=self.device, seed=seed), self._spelling())
         if folder is not None:
-            load_model(model, folder / "model.safetensors")
+            load_model(model, folder / "model.safetensors", device=self.device)
         return model
 
-    def _point(self, model: PreTrainedModel, first: Any, seed: int) -> tuple[float, float, float]:
+    def _spelling(self) -> Any:
+        from papertrial.efficient.exaone_3_5.respelled import spell_characters
+        from papertrial.efficient.exaone_3_5.toy_preferences import ALPHABET
+        from papertrial.models import load_tokenizer
+
+        return spell_characters(load_tokenizer(self.model), ALPHABET)
+
+    def _point(self, model: nn.Module, first: Any, seed: int) -> tuple[float, float, float]:
         """Return true reward, proxy reward and divergence from M0, over fresh responses to every prompt.
 
         The same random numbers at every point and in every arm: differences are the models' own.
@@ -217,7 +246,7 @@ class PreferenceTrial(Trial):
         tokens, completion = encode_rows(prompts, responses)
         with torch.no_grad():
             now, then = (
-                sequence_log_probability(log_probabilities(one, tokens, completion), completion)
+                sequence_log_probability(log_probabilities(one, tokens, completion).cpu(), completion)
                 for one in (model, first)
             )
         return (*mean_rewards(prompts, responses), float(kl_estimate(now, then).mean()))

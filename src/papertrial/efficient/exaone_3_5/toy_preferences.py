@@ -89,9 +89,12 @@ def sample(
     """
     tokens = torch.tensor([encode(prompt) for prompt in prompts])
     start = tokens.shape[1]
+    device = next((weight.device for weight in model.parameters()), tokens.device)
     with torch.no_grad():
         for _ in range(MOST_TOKENS):
-            logits = model(input_ids=tokens, use_cache=False).logits[:, -1].float() / temperature
+            logits = (
+                model(input_ids=tokens.to(device), use_cache=False).logits[:, -1].float().cpu() / temperature
+            )
             if not bool(logits.isfinite().all()):
                 raise FloatingPointError("the model's logits are not finite")
             drawn = torch.multinomial(logits.softmax(-1), 1, generator=generator)
