@@ -32,6 +32,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "digest": ((),),
     "grounding": ((),),
     "site": ((),),
+    "splatting": ((),),
 }
 HEAD = """\
 # Speed, side by side

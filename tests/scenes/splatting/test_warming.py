@@ -1,0 +1,38 @@
+"""After warming up, nothing is compiled any more."""
+
+from __future__ import annotations
+
+import torch
+
+from papertrial.scenes.splatting import Primitives, Rules, kernels, rasterize, warm_up
+
+KERNELS = (kernels.project, kernels.blend, kernels.blend_backward, kernels.project_backward)
+
+
+def signatures():
+    return [len(kernel.signatures) for kernel in KERNELS]
+
+
+def test_both_kinds_are_ready_after_warming_up():
+    warm_up()
+    before = signatures()
+    assert all(count >= 1 for count in before)
+    for kind in ("surfel", "gaussian"):
+        for dtype in (torch.float32, torch.float64):
+            means = torch.tensor([[0.0, 0.0, 2.0], [0.3, 0.1, 3.0]], dtype=dtype, requires_grad=True)
+            ones = torch.ones(2, dtype=dtype)
+            prims = Primitives(
+                means, torch.ones(2, 4, dtype=dtype), torch.ones(2, 3, dtype=dtype), 0.5 * ones
+            )
+            intrinsics = torch.tensor([[5.0, 0, 3], [0, 5, 2], [0, 0, 1]], dtype=dtype)
+            out = rasterize(
+                prims,
+                torch.eye(4, dtype=dtype),
+                intrinsics,
+                6,
+                4,
+                features=torch.rand(2, 5, dtype=dtype),
+                rules=Rules(kind, distortion="ndc", near=0.2, near_at_pixel=True),
+            )
+            (out.features.sum() + out.distortion.sum()).backward()
+    assert signatures() == before
