@@ -241,9 +241,10 @@ class AdaptationTrial(Trial):
 
     @classmethod
     def quick(cls) -> AdaptationTrial:
-        """Return the trial with eight steps and narrower models."""
+        """Return the trial with eight steps, one learning rate and narrower models."""
         return cls(
             steps=8,
+            lr=1e-3,
             batch=4,
             length=32,
             base_steps=10,
