@@ -13,7 +13,7 @@ from papertrial.site.stored import summary_of_group, summary_of_reference, trial
 from papertrial.trial.card import Card, Claim
 from papertrial.trial.contract import Trial
 from papertrial.trial.latest import Latest, recall
-from papertrial.trial.reference import load_reference, reference_verdicts
+from papertrial.trial.reference import load_reference, verdicts_in
 from papertrial.trial.rooms import Room, discover
 from papertrial.trial.summary import PaperSummary, TrialSummary, command_for
 from papertrial.trial.verdict import Verdict
@@ -223,7 +223,8 @@ class Library:
 
     def _reference_verdicts(self, name: str) -> dict[str, Latest]:
         if name not in self._shipped:
-            self._shipped[name] = reference_verdicts(self.room(name)) if self._references[name] else {}
+            reference = self._references[name]
+            self._shipped[name] = verdicts_in(reference, self.room(name).card) if reference else {}
         return self._shipped[name]
 
     def _origin(self, name: str, own: bool, made: str) -> Origin:

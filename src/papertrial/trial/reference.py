@@ -80,9 +80,12 @@ def load_reference(room: Room) -> dict[str, Any] | None:
 def reference_verdicts(room: Room) -> dict[str, Latest]:
     """Return the verdicts of a room's reference run, by claim."""
     reference = load_reference(room)
-    if reference is None:
-        return {}
-    trials = {claim.name: claim.trial or "" for claim in room.card.tested}
+    return {} if reference is None else verdicts_in(reference, room.card)
+
+
+def verdicts_in(reference: Mapping[str, Any], card: Card) -> dict[str, Latest]:
+    """Return the verdicts of reference evidence on a card's claims, by claim."""
+    trials = {claim.name: claim.trial or "" for claim in card.tested}
     return {
         raw["claim"]: Latest(
             Verdict.from_json(raw),
