@@ -114,6 +114,17 @@ def test_a_file_of_entries_that_is_broken_is_made_again(hub, tmp_path, said):
     assert len(hub[1]) == 6
 
 
+def test_without_a_network_the_days_that_need_none_are_named(hub, tmp_path, said, monkeypatch):
+    def unreachable(*_, **__):
+        raise collecting.RemoteError("the Hub cannot be reached")
+
+    monkeypatch.setattr(collecting, "collect", unreachable)
+    with pytest.raises(
+        collecting.RemoteError, match="cannot be reached; the days with cards need no network: 2024-12"
+    ):
+        find(tmp_path, said, source="auto")
+
+
 def test_keywords_choose_before_anything_is_read(hub, tmp_path, said):
     (day,) = find(tmp_path, said, Making(keywords=("survey",)))
     assert [entry.paper.title for entry in day] == ["Third: A Lumen Survey"]

@@ -57,6 +57,7 @@ def find_days(when: date | None, source: str, how: Making, home: Path, say: Say)
 
     Raises:
         BadInputError: there is no such day, source or language.
+        RemoteError: the source gave nothing, and nothing was collected before.
     """
     if source not in SOURCES:
         path = Path(source).expanduser()
@@ -67,7 +68,15 @@ def find_days(when: date | None, source: str, how: Making, home: Path, say: Say)
         raise BadInputError(f"name a day for --source {source}")
     if source == "cards" or (source == "auto" and when in card_days()):
         return [_of_cards(when, how, home)]
-    return [_collected(when, "hf" if source == "auto" else source, how, home, say)]
+    if source != "auto":
+        return [_collected(when, source, how, home, say)]
+    from papertrial.digest.collecting import RemoteError
+
+    try:
+        return [_collected(when, "hf", how, home, say)]
+    except RemoteError as error:
+        days = ", ".join(map(str, card_days()))
+        raise RemoteError(f"{error}; the days with cards need no network: {days}") from error
 
 
 def made_dates(home: Path) -> list[tuple[date, int, str]]:
