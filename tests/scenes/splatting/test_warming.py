@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from papertrial.scenes.splatting import Primitives, Rules, kernels, rasterize, warm_up
+from papertrial.scenes.splatting import (
+    Primitives,
+    Rules,
+    blending_kernels,
+    projection_kernels,
+    rasterize,
+    warm_up,
+)
 
-KERNELS = (kernels.project, kernels.blend, kernels.blend_backward, kernels.project_backward)
+KERNELS = (
+    projection_kernels.project,
+    blending_kernels.blend,
+    blending_kernels.blend_backward,
+    projection_kernels.project_backward,
+)
 
 
 def signatures():

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from papertrial.errors import BadInputError
-from papertrial.scenes.splatting import kernels
+from papertrial.scenes.splatting import blending_kernels, projection_kernels
+from papertrial.scenes.splatting.kernel_basis import BANDS, GAUSSIAN, GAUSSIAN_COLUMNS, SURFEL, SURFEL_COLUMNS
 from papertrial.scenes.splatting.primitives import Primitives, RenderOut, Rules
 
 
@@ -91,15 +92,13 @@ class _Render(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         given = (means, quats, scales, opacities, features, viewmat, intrinsics)
         means_, quats_, scales_, opacities_, colours, view, camera = map(_array, given)
-        kind = kernels.SURFEL if rules.kind == "surfel" else kernels.GAUSSIAN
+        kind = SURFEL if rules.kind == "surfel" else GAUSSIAN
         count, size = len(means_), (height, width)
-        screen = np.zeros(
-            (count, kernels.SURFEL_COLUMNS if kind == kernels.SURFEL else kernels.GAUSSIAN_COLUMNS)
-        )
+        screen = np.zeros((count, SURFEL_COLUMNS if kind == SURFEL else GAUSSIAN_COLUMNS))
         depth, reach, rows = np.zeros(count), np.zeros(count), np.zeros((count, 2), dtype=np.int64)
         shapes = (means_, quats_, scales_)
         _side_by_side(
-            kernels.project,
+            projection_kernels.project,
             kind,
             count,
             (*shapes, opacities_, view, camera, width, height, rules.near, screen, depth, rows, reach),
@@ -114,7 +113,10 @@ class _Render(torch.autograd.Function):
         chosen, light = np.full(size, -1, dtype=np.int64), np.ones(size)
         ended, touched = np.zeros(size, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
         _side_by_side(
-            kernels.blend, kind, height, (*scene, *how, image, sums, median, chosen, light, ended, touched)
+            blending_kernels.blend,
+            kind,
+            height,
+            (*scene, *how, image, sums, median, chosen, light, ended, touched),
         )
         ctx.saved = (kind, size, scene, how, shapes, view, camera, image, sums, chosen)
         ctx.dtypes = [one.dtype for one in (means, quats, scales, opacities, features, probe)]
@@ -129,13 +131,13 @@ class _Render(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kind, size, scene, how, shapes, view, camera, image, sums, chosen = ctx.saved
         screen, rows, colours = scene[0], scene[1], scene[5]
-        bands, count = kernels.BANDS, len(screen)
+        bands, count = BANDS, len(screen)
         to_screen, to_opacity = np.zeros((bands, *screen.shape)), np.zeros((bands, count))
         to_features = np.zeros((bands, *colours.shape))
         room = (np.zeros(size), np.ones(size), np.zeros(size), np.zeros(size, dtype=np.bool_))
         given = (image, sums, chosen, *map(_array, grads[:5]), *room)
         _side_by_side(
-            kernels.blend_backward,
+            blending_kernels.blend_backward,
             kind,
             size[0],
             (*scene, *how, *given),
@@ -143,7 +145,7 @@ class _Render(torch.autograd.Function):
         )
         outs = [np.zeros((count, columns)) for columns in (3, 4, 3, 2)]
         _side_by_side(
-            kernels.project_backward,
+            projection_kernels.project_backward,
             kind,
             count,
             (*shapes, view, camera, size[1], size[0], screen, rows, to_screen, *outs),
@@ -165,16 +167,16 @@ def _side_by_side(
 
     `each` are arrays whose first axis is the band: every band is given its own part.
     """
-    ends = [band * count // kernels.BANDS for band in range(kernels.BANDS + 1)]
+    ends = [band * count // BANDS for band in range(BANDS + 1)]
 
     def run(band: int) -> None:
         kernel(kind, ends[band], ends[band + 1], *given, *(one[band] for one in each))
 
     if torch.get_num_threads() == 1:
-        for band in range(kernels.BANDS):
+        for band in range(BANDS):
             run(band)
         return
-    for _ in _workers(torch.get_num_threads()).map(run, range(kernels.BANDS)):
+    for _ in _workers(torch.get_num_threads()).map(run, range(BANDS)):
         pass
 
 
