@@ -106,6 +106,14 @@ def test_nothing_is_dropped_in_silence():
     ]
 
 
+def test_a_pipe_at_the_end_of_a_broken_line_does_not_end_the_row():
+    text = HEAD + row(1, title="Splitting at |\n  every pipe", summary="It maximises p(y |\n  x).") + row(2)
+    day = parse_table(text)
+    assert [entry.paper.id for entry in day] == ["2501.00001", "2501.00002"]
+    assert day.entries[0].fields[0].text == "It maximises p(y |\n  x)."
+    assert render_table(day, legacy=True) == text
+
+
 def test_a_row_cut_short_is_named():
     day = parse_table(HEAD + row(1) + row(2)[:-20])
     assert len(day.entries) == 1
