@@ -11,36 +11,80 @@ from __future__ import annotations
 import math
 from typing import Any, no_type_check
 
-import numpy as np
-
-from papertrial.scenes.splatting.kernel_basis import GAUSSIAN, LEAST_ALPHA, SLACK, SURFEL, in_place, jit
+from papertrial.scenes.splatting.kernel_basis import (
+    FEATURES,
+    GAUSSIAN,
+    GRADIENTS,
+    LEAST_ALPHA,
+    LIGHT,
+    MEDIAN,
+    OF_ALPHA,
+    OF_DEPTH,
+    OF_DISTORTION,
+    OF_MEDIAN,
+    PREFIX,
+    SLACK,
+    SUM_W,
+    SUM_WM,
+    SUM_WMM,
+    SUM_WZ,
+    SURFEL,
+    TOTAL,
+    in_place,
+    jit,
+)
 
 _LEAST_TRANSMITTANCE = 1e-4
+_NO_LINE = (0.0,) * 9
 
 
 @jit
 @no_type_check
-def _surfel_line(t: Any, y: float, line: Any) -> None:
-    """Write the row's line: (X, Y, Z) of the intersection is `line[0:3] + x * line[3:6]`; `line[6:9]` is h_v."""
+def _taken(screen: Any, n: int) -> tuple[float, ...]:
+    """Return a primitive's projection as numbers: read once, since every write to a pixel might change an array."""
+    s = screen[n]
+    return s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10]
+
+
+@jit
+@no_type_check
+def _surfel_line(t: Any, y: float) -> tuple[float, ...]:
+    """Return the row's line: (X, Y, Z) of the intersection is `line[0:3] + x * line[3:6]`; `line[6:9]` is h_v."""
     a, b, c = y * t[6] - t[3], y * t[7] - t[4], y * t[8] - t[5]
-    line[0], line[1], line[2] = -(t[1] * c - t[2] * b), -(t[2] * a - t[0] * c), -(t[0] * b - t[1] * a)
-    line[3], line[4], line[5] = t[7] * c - t[8] * b, t[8] * a - t[6] * c, t[6] * b - t[7] * a
-    line[6], line[7], line[8] = a, b, c
+    return (
+        t[2] * b - t[1] * c,
+        t[0] * c - t[2] * a,
+        t[1] * a - t[0] * b,
+        t[7] * c - t[8] * b,
+        t[8] * a - t[6] * c,
+        t[6] * b - t[7] * a,
+        a,
+        b,
+        c,
+    )
 
 
 @jit
 @no_type_check
-def _surfel_interval(t: Any, y: float, reach: float, line: Any) -> tuple[float, float]:
-    low, high = np.inf, -np.inf
+def _surfel_interval(t: Any, y: float, reach: float, line: Any, width: int) -> tuple[float, float]:
+    low, high = math.inf, -math.inf
     a = line[3] * line[3] + line[4] * line[4] - reach * line[5] * line[5]
     b = line[0] * line[3] + line[1] * line[4] - reach * line[2] * line[5]
     c = line[0] * line[0] + line[1] * line[1] - reach * line[2] * line[2]
-    if a <= 0.0:  # the disc crosses the camera's plane on this row
-        return -np.inf, np.inf
     inside = b * b - a * c
-    if inside >= 0.0:
+    if a > 0.0:
+        if inside >= 0.0:
+            root = math.sqrt(inside)
+            low, high = (-b - root) / a, (-b + root) / a
+    elif a == 0.0 or inside <= 0.0:
+        return -math.inf, math.inf
+    else:  # the disc crosses the camera's plane on this row: it lies on both sides of the roots, seldom in the image
         root = math.sqrt(inside)
-        low, high = (-b - root) / a, (-b + root) / a
+        left, right = (-b + root) / a, (-b - root) / a
+        if left >= 0.0:
+            low, high = -math.inf, left
+        if right <= width:
+            low, high = min(low, right), math.inf
     away = y - t[10]
     inside = reach / 2 - away * away
     if inside >= 0.0:
@@ -55,7 +99,7 @@ def _gaussian_interval(s: Any, y: float, reach: float) -> tuple[float, float]:
     dy = y - s[1]
     inside = s[3] * s[3] * dy * dy - s[2] * (s[4] * dy * dy - reach)
     if inside < 0.0:
-        return np.inf, -np.inf
+        return math.inf, -math.inf
     root = math.sqrt(inside)
     return s[0] + (-s[3] * dy - root) / s[2], s[0] + (-s[3] * dy + root) / s[2]
 
@@ -82,7 +126,8 @@ def _meet(
     below = line[2] + x * line[5]
     if below == 0.0:
         return -1.0, 0.0, 0.0, 0.0, False
-    u, v = (line[0] + x * line[3]) / below, (line[1] + x * line[4]) / below
+    inverse = 1.0 / below
+    u, v = (line[0] + x * line[3]) * inverse, (line[1] + x * line[4]) * inverse
     disc = u * u + v * v
     dx, dy = x - s[9], y - s[10]
     screen = 2 * (dx * dx + dy * dy)
@@ -109,7 +154,6 @@ def blend(
     screen: Any,
     rows: Any,
     reach: Any,
-    order: Any,
     opacities: Any,
     features: Any,
     width: int,
@@ -117,59 +161,55 @@ def blend(
     near_at_pixel: float,
     near: float,
     far: float,
-    image: Any,
-    sums: Any,
-    median: Any,
+    pixels: Any,
     chosen: Any,
-    light: Any,
-    ended: Any,
     touched: Any,
 ) -> None:
     """Blend all primitives, front to back, in the rows from `first` to `last`.
 
-    Written are: `image`, features (H, W, C); `sums` (H, W, 4) of w, w z, w m, w m²; `median`, the median depth;
-    `chosen`, its primitive, or -1; `light`, what is left of it; `ended`, whether a pixel has; `touched`, which
-    primitives reach a pixel here.
+    Written are: `pixels` (H, W, FEATURES + C), whose LIGHT begins at 1 and ends below 0 where a pixel was full before
+    the last contribution; `chosen`, the primitive of the median depth, or -1; `touched`, which primitives reach a
+    pixel here.
     """
     channels = features.shape[1]
-    line = np.zeros(9)
-    for n in order:
-        s = screen[n]
+    for n in range(len(screen)):
+        s, r, opacity = _taken(screen, n), reach[n], opacities[n]
+        line, hit = _NO_LINE, False
         for row in range(max(first, rows[n, 0]), min(last, rows[n, 1])):
             y = row + 0.5
             if kind == SURFEL:
-                _surfel_line(s, y, line)
-                low, high = _surfel_interval(s, y, reach[n], line)
+                line = _surfel_line(s, y)
+                low, high = _surfel_interval(s, y, r, line, width)
             else:
-                low, high = _gaussian_interval(s, y, reach[n])
+                low, high = _gaussian_interval(s, y, r)
             begin, end = _columns(low, high, width)
             for column in range(begin, end):
                 rho, z, _, _, _ = _meet(kind, s, line, column + 0.5, y, near_at_pixel)
-                if rho < 0.0 or rho > reach[n]:
+                if rho < 0.0 or rho > r:
                     continue
-                alpha = min(most_alpha, opacities[n] * math.exp(-0.5 * rho))
+                alpha = min(most_alpha, opacity * math.exp(-0.5 * rho))
                 if alpha < LEAST_ALPHA:
                     continue
-                touched[n] = True
-                if ended[row, column]:
-                    continue
-                before = light[row, column]
+                hit = True
+                before = pixels[row, column, LIGHT]
                 after = before * (1 - alpha)
                 if after <= _LEAST_TRANSMITTANCE:
-                    ended[row, column] = True
+                    pixels[row, column, LIGHT] = -1.0
                     continue
-                light[row, column] = after
+                pixels[row, column, LIGHT] = after
                 w = alpha * before
                 m = _remap(z, near, far)
-                sums[row, column, 0] += w
-                sums[row, column, 1] += w * z
-                sums[row, column, 2] += w * m
-                sums[row, column, 3] += w * m * m
+                pixels[row, column, SUM_W] += w
+                pixels[row, column, SUM_WZ] += w * z
+                pixels[row, column, SUM_WM] += w * m
+                pixels[row, column, SUM_WMM] += w * m * m
                 if before > 0.5:
-                    median[row, column] = z
+                    pixels[row, column, MEDIAN] = z
                     chosen[row, column] = n
                 for channel in range(channels):
-                    image[row, column, channel] += w * features[n, channel]
+                    pixels[row, column, FEATURES + channel] += w * features[n, channel]
+        if hit:
+            touched[n] = True
 
 
 @jit
@@ -181,7 +221,6 @@ def blend_backward(
     screen: Any,
     rows: Any,
     reach: Any,
-    order: Any,
     opacities: Any,
     features: Any,
     width: int,
@@ -189,91 +228,71 @@ def blend_backward(
     near_at_pixel: float,
     near: float,
     far: float,
-    image: Any,
-    sums: Any,
     chosen: Any,
-    grad_image: Any,
-    grad_alpha: Any,
-    grad_depth: Any,
-    grad_distortion: Any,
-    grad_median: Any,
-    total: Any,
-    light: Any,
-    prefix: Any,
-    ended: Any,
+    pixels: Any,
     to_screen: Any,
     to_opacity: Any,
     to_features: Any,
 ) -> None:
     """Walk the primitives again in the rows from `first` to `last`, and add up the gradients of these rows.
 
-    `total`, `light`, `prefix` and `ended` are room for a number a pixel: zeros, ones, zeros and false.
+    `pixels` (H, W, GRADIENTS + C) holds what `backward_pixels` writes; its LIGHT, PREFIX and TOTAL change here.
     """
     channels = features.shape[1]
-    for row in range(first, last):
-        for column in range(width):
-            total_w, total_wz = sums[row, column, 0], sums[row, column, 1]
-            total_wm, total_wmm = sums[row, column, 2], sums[row, column, 3]
-            q = grad_alpha[row, column] * total_w + grad_depth[row, column] * total_wz
-            q += 2 * grad_distortion[row, column] * (total_w * total_wmm - total_wm * total_wm)
-            for channel in range(channels):
-                q += grad_image[row, column, channel] * image[row, column, channel]
-            total[row, column] = q
-    line = np.zeros(9)
-    for n in order:
-        s = screen[n]
+    for n in range(len(screen)):
+        s, r, opacity = _taken(screen, n), reach[n], opacities[n]
+        line = _NO_LINE
         for row in range(max(first, rows[n, 0]), min(last, rows[n, 1])):
             y = row + 0.5
             if kind == SURFEL:
-                _surfel_line(s, y, line)
-                low, high = _surfel_interval(s, y, reach[n], line)
+                line = _surfel_line(s, y)
+                low, high = _surfel_interval(s, y, r, line, width)
             else:
-                low, high = _gaussian_interval(s, y, reach[n])
+                low, high = _gaussian_interval(s, y, r)
             begin, end = _columns(low, high, width)
             # what a row gives to its primitive is linear in these sums over its pixels
             disc_x = disc_y = disc_z = disc_xx = disc_xy = disc_xz = 0.0
             depth_u = depth_v = depth_all = rho_all = rho_x = rho_xx = 0.0
             faded = 0.0
             for column in range(begin, end):
-                if ended[row, column]:
-                    continue
                 x = column + 0.5
                 rho, z, u, v, on_disc = _meet(kind, s, line, x, y, near_at_pixel)
-                if rho < 0.0 or rho > reach[n]:
+                if rho < 0.0 or rho > r:
                     continue
                 e = math.exp(-0.5 * rho)
-                alpha = opacities[n] * e
+                alpha = opacity * e
                 clamped = alpha > most_alpha
                 if clamped:
                     alpha = most_alpha
                 if alpha < LEAST_ALPHA:
                     continue
-                before = light[row, column]
+                before = pixels[row, column, LIGHT]
                 after = before * (1 - alpha)
                 if after <= _LEAST_TRANSMITTANCE:
-                    ended[row, column] = True
+                    pixels[row, column, LIGHT] = -1.0
                     continue
-                light[row, column] = after
+                pixels[row, column, LIGHT] = after
                 w = alpha * before
                 m = _remap(z, near, far)
-                bend, s0, s2 = grad_distortion[row, column], sums[row, column, 0], sums[row, column, 2]
-                q = grad_alpha[row, column] + grad_depth[row, column] * z
-                q += bend * (m * m * s0 + sums[row, column, 3] - 2 * m * s2)
+                of_depth, bend = pixels[row, column, OF_DEPTH], pixels[row, column, OF_DISTORTION]
+                s0, s1 = pixels[row, column, SUM_W], pixels[row, column, SUM_WM]
+                q = pixels[row, column, OF_ALPHA] + of_depth * z
+                q += bend * (m * m * s0 + pixels[row, column, SUM_WMM] - 2 * m * s1)
                 for channel in range(channels):
-                    g = grad_image[row, column, channel]
+                    g = pixels[row, column, GRADIENTS + channel]
                     q += g * features[n, channel]
                     to_features[n, channel] += w * g
-                passed = prefix[row, column] + w * q
-                prefix[row, column] = passed
-                to_alpha = before * q - (total[row, column] - passed) / (1 - alpha)
-                to_z = w * grad_depth[row, column]
-                to_m = 2 * w * bend * (m * s0 - s2)
+                passed = pixels[row, column, PREFIX] + w * q
+                pixels[row, column, PREFIX] = passed
+                to_alpha = before * q - (pixels[row, column, TOTAL] - passed) / (1 - alpha)
+                to_z = w * of_depth
+                to_m = 2 * w * bend * (m * s0 - s1)
                 if far == 0.0:
                     to_z += to_m
                 elif z > 1e-9:
                     to_z += to_m * far / (far - near) * near / (z * z)
                 if chosen[row, column] == n:
-                    to_z += grad_median[row, column]
+                    to_z += pixels[row, column, OF_MEDIAN]
                 to_rho = 0.0
                 if not clamped:
                     faded += to_alpha * e
@@ -282,9 +301,9 @@ def blend_backward(
                 if on_disc:
                     depth_u += to_z * u
                     depth_v += to_z * v
-                    below = line[2] + x * line[5]
-                    gx = (2 * u * to_rho + to_z * s[6]) / below
-                    gy = (2 * v * to_rho + to_z * s[7]) / below
+                    inverse = 1.0 / (line[2] + x * line[5])
+                    gx = (2 * u * to_rho + to_z * s[6]) * inverse
+                    gy = (2 * v * to_rho + to_z * s[7]) * inverse
                     gz = -(gx * u + gy * v)
                     disc_x += gx
                     disc_y += gy
@@ -300,20 +319,60 @@ def blend_backward(
             to_opacity[n] += faded
             out = to_screen[n]
             if kind == GAUSSIAN:
-                dy = y - screen[n, 1]
-                out[0] -= 2 * (screen[n, 2] * rho_x + screen[n, 3] * dy * rho_all)
-                out[1] -= 2 * (screen[n, 3] * rho_x + screen[n, 4] * dy * rho_all)
+                dy = y - s[1]
+                out[0] -= 2 * (s[2] * rho_x + s[3] * dy * rho_all)
+                out[1] -= 2 * (s[3] * rho_x + s[4] * dy * rho_all)
                 out[2] += rho_xx
                 out[3] += 2 * dy * rho_x
                 out[4] += dy * dy * rho_all
                 out[5] += depth_all
             elif begin < end:
                 out[9] -= 4 * rho_x
-                out[10] -= 4 * (y - screen[n, 10]) * rho_all
+                out[10] -= 4 * (y - s[10]) * rho_all
                 out[6] += depth_u
                 out[7] += depth_v
                 out[8] += depth_all
-                _disc_backward(screen[n], line, y, disc_x, disc_y, disc_z, disc_xx, disc_xy, disc_xz, out)
+                _disc_backward(s, line, y, disc_x, disc_y, disc_z, disc_xx, disc_xy, disc_xz, out)
+
+
+@jit
+@no_type_check
+def backward_pixels(
+    kind: int,
+    first: int,
+    last: int,
+    image: Any,
+    of_image: Any,
+    of_alpha: Any,
+    of_depth: Any,
+    of_distortion: Any,
+    of_median: Any,
+    pixels: Any,
+) -> None:
+    """Write what `blend_backward` needs of every pixel: the outputs' gradients beside the sums of `image`.
+
+    TOTAL becomes the sum over all contributions of weight times the weight's gradient, which these sums give.
+    """
+    for row in range(first, last):
+        for column in range(image.shape[1]):
+            w, wz = image[row, column, SUM_W], image[row, column, SUM_WZ]
+            wm, wmm = image[row, column, SUM_WM], image[row, column, SUM_WMM]
+            total = of_alpha[row, column] * w + of_depth[row, column] * wz
+            total += 2 * of_distortion[row, column] * (w * wmm - wm * wm)
+            for channel in range(of_image.shape[2]):
+                g = of_image[row, column, channel]
+                total += g * image[row, column, FEATURES + channel]
+                pixels[row, column, GRADIENTS + channel] = g
+            pixels[row, column, SUM_W] = w
+            pixels[row, column, SUM_WM] = wm
+            pixels[row, column, SUM_WMM] = wmm
+            pixels[row, column, LIGHT] = 1.0
+            pixels[row, column, PREFIX] = 0.0
+            pixels[row, column, TOTAL] = total
+            pixels[row, column, OF_ALPHA] = of_alpha[row, column]
+            pixels[row, column, OF_DEPTH] = of_depth[row, column]
+            pixels[row, column, OF_DISTORTION] = of_distortion[row, column]
+            pixels[row, column, OF_MEDIAN] = of_median[row, column]
 
 
 @jit

@@ -14,7 +14,20 @@ from torch import Tensor
 
 from papertrial.errors import BadInputError
 from papertrial.scenes.splatting import blending_kernels, projection_kernels
-from papertrial.scenes.splatting.kernel_basis import BANDS, GAUSSIAN, GAUSSIAN_COLUMNS, SURFEL, SURFEL_COLUMNS
+from papertrial.scenes.splatting.kernel_basis import (
+    BANDS,
+    FEATURES,
+    GAUSSIAN,
+    GRADIENTS,
+    LIGHT,
+    MEDIAN,
+    SCREEN_COLUMNS,
+    SUM_W,
+    SUM_WM,
+    SUM_WMM,
+    SUM_WZ,
+    SURFEL,
+)
 from papertrial.scenes.splatting.primitives import Primitives, RenderOut, Rules
 
 
@@ -94,8 +107,8 @@ class _Render(torch.autograd.Function):
         means_, quats_, scales_, opacities_, colours, view, camera = map(_array, given)
         kind = SURFEL if rules.kind == "surfel" else GAUSSIAN
         count, size = len(means_), (height, width)
-        screen = np.zeros((count, SURFEL_COLUMNS if kind == SURFEL else GAUSSIAN_COLUMNS))
-        depth, reach, rows = np.zeros(count), np.zeros(count), np.zeros((count, 2), dtype=np.int64)
+        screen, depth, reach = np.zeros((count, SCREEN_COLUMNS)), np.zeros(count), np.zeros(count)
+        rows = np.zeros((count, 2), dtype=np.int64)
         shapes = (means_, quats_, scales_)
         _side_by_side(
             projection_kernels.project,
@@ -105,55 +118,60 @@ class _Render(torch.autograd.Function):
         )
         seen = np.flatnonzero(rows[:, 0] < rows[:, 1])
         order = seen[np.argsort(depth[seen], kind="stable")]
+        # from here on primitives lie in the order of their depth, those that are not seen left out
+        scene = tuple(one[order] for one in (screen, rows, reach, opacities_, colours))
         far = rules.far if rules.distortion == "ndc" else 0.0
         near_at_pixel = rules.near if rules.near_at_pixel else -np.inf
-        scene = (screen, rows, reach, order, opacities_, colours)
         how = (width, rules.most_alpha, near_at_pixel, rules.near, far)
-        image, sums, median = np.zeros((*size, colours.shape[1])), np.zeros((*size, 4)), np.zeros(size)
-        chosen, light = np.full(size, -1, dtype=np.int64), np.ones(size)
-        ended, touched = np.zeros(size, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
-        _side_by_side(
-            blending_kernels.blend,
-            kind,
-            height,
-            (*scene, *how, image, sums, median, chosen, light, ended, touched),
-        )
-        ctx.saved = (kind, size, scene, how, shapes, view, camera, image, sums, chosen)
+        pixels = np.zeros((*size, FEATURES + colours.shape[1]))
+        pixels[..., LIGHT] = 1.0
+        chosen, touched = np.full(size, -1, dtype=np.int64), np.zeros(len(order), dtype=np.bool_)
+        _side_by_side(blending_kernels.blend, kind, height, (*scene, *how, pixels, chosen, touched))
+        ctx.saved = (kind, size, count, order, scene, how, shapes, view, camera, pixels, chosen)
         ctx.dtypes = [one.dtype for one in (means, quats, scales, opacities, features, probe)]
-        distortion = sums[..., 0] * sums[..., 3] - sums[..., 2] ** 2
-        found = (image, sums[..., 0], sums[..., 1], distortion, median)
-        outs = [torch.from_numpy(one).to(means.dtype) for one in found]
-        visible = torch.from_numpy(np.flatnonzero(touched))
+        w, wz, wm, wmm = (pixels[..., at] for at in (SUM_W, SUM_WZ, SUM_WM, SUM_WMM))
+        found = (pixels[..., FEATURES:], w, wz, w * wmm - wm**2, pixels[..., MEDIAN])
+        outs = [torch.from_numpy(one).to(means.dtype, copy=True) for one in found]
+        visible = torch.from_numpy(np.sort(order[touched]))
         ctx.mark_non_differentiable(visible)
         return (*outs, visible)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kind, size, scene, how, shapes, view, camera, image, sums, chosen = ctx.saved
-        screen, rows, colours = scene[0], scene[1], scene[5]
-        bands, count = BANDS, len(screen)
-        to_screen, to_opacity = np.zeros((bands, *screen.shape)), np.zeros((bands, count))
-        to_features = np.zeros((bands, *colours.shape))
-        room = (np.zeros(size), np.ones(size), np.zeros(size), np.zeros(size, dtype=np.bool_))
-        given = (image, sums, chosen, *map(_array, grads[:5]), *room)
+        kind, size, count, order, scene, how, shapes, view, camera, image, chosen = ctx.saved
+        screen, rows, _, _, colours = scene
+        seen = len(order)
+        pixels = np.empty((*size, GRADIENTS + colours.shape[1]))
+        of_outputs = [_array(grad) for grad in grads[:5]]
+        _side_by_side(blending_kernels.backward_pixels, kind, size[0], (image, *of_outputs, pixels))
+        to_screen, to_opacity = np.zeros((BANDS, *screen.shape)), np.zeros((BANDS, seen))
+        to_features = np.zeros((BANDS, *colours.shape))
         _side_by_side(
             blending_kernels.blend_backward,
             kind,
             size[0],
-            (*scene, *how, *given),
+            (*scene, *how, chosen, pixels),
             each=(to_screen, to_opacity, to_features),
         )
-        outs = [np.zeros((count, columns)) for columns in (3, 4, 3, 2)]
+        outs = [np.zeros((seen, columns)) for columns in (3, 4, 3, 2)]
+        parts = [one[order] for one in shapes]
         _side_by_side(
             projection_kernels.project_backward,
             kind,
-            count,
-            (*shapes, view, camera, size[1], size[0], screen, rows, to_screen, *outs),
+            seen,
+            (*parts, view, camera, size[1], size[0], screen, rows, to_screen, *outs),
         )
         to_means, to_quats, to_scales, to_probe = outs
         results = (to_means, to_quats, to_scales, to_opacity.sum(0), to_features.sum(0), to_probe)
-        found = [torch.from_numpy(one).to(dtype) for one, dtype in zip(results, ctx.dtypes, strict=True)]
+        found = [_scattered(one, order, count, dtype) for one, dtype in zip(results, ctx.dtypes, strict=True)]
         return (*found, None, None, None, None, None)
+
+
+def _scattered(values: Any, order: Any, count: int, dtype: torch.dtype) -> Tensor:
+    """Return the values of the primitives that were seen in their own places, zeros elsewhere."""
+    full = np.zeros((count, *values.shape[1:]))
+    full[order] = values
+    return torch.from_numpy(full).to(dtype)
 
 
 def _array(tensor: Tensor) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from papertrial.errors import BadInputError, unknown
 
 Kind = Literal["surfel", "gaussian"]
+_IDENTITY, _LAST_ROW = np.eye(3), np.array([0.0, 0.0, 0.0, 1.0])
 KINDS, DISTORTIONS = ("surfel", "gaussian"), ("linear", "ndc")
 
 LEAST_ALPHA = 1.0 / 255.0  # a contribution below it is skipped
@@ -178,9 +179,10 @@ def _check_camera(viewmat: Tensor, intrinsics: Tensor) -> None:
         )
     view, camera = viewmat.numpy(), intrinsics.numpy()
     rotation = view[:3, :3]
-    rigid = np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-3
-    last = np.abs(view[3] - (0.0, 0.0, 0.0, 1.0)).max() < 1e-6
-    determinant = float(np.linalg.det(rotation))
+    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    rigid = np.abs(rotation @ rotation.T - _IDENTITY).max() < 1e-3
+    last = np.abs(view[3] - _LAST_ROW).max() < 1e-6
     if not (rigid and last and determinant > 0):
         raise BadInputError(
             f"viewmat is no rigid transform: determinant {determinant:.4g}, last row {view[3].tolist()}"
