@@ -3,7 +3,8 @@
     python bench/hadamard.py          # equality, then times in turn; Markdown
 
 The CUDA package fast-hadamard-transform does not build without nvcc, so on the CPU there is no peer but the plain
-forms that models carry along: stacked butterflies, and products with small dense matrices.
+forms that models carry along: stacked butterflies, and products with small dense matrices. torch's threads sleep while
+they wait, as under the commands of this package; OMP_WAIT_POLICY=active lets them spin.
 """
 
 from __future__ import annotations
@@ -12,9 +13,17 @@ import argparse
 import statistics
 import time
 
-import torch
+from papertrial.threads import let_threads_sleep
 
-from papertrial.efficient.hadamard import hadamard_transform, naive_hadamard_transform, products
+let_threads_sleep()  # before torch is loaded
+
+import torch  # noqa: E402
+
+from papertrial.efficient.hadamard import (  # noqa: E402
+    hadamard_transform,
+    naive_hadamard_transform,
+    products,
+)
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ random primitives on the walls of a unit box, seen from inside, with six channel
 features, alpha, depth and distortion. On the CPU there is no maintained peer: gsplat, the usual choice, rasterises on
 CUDA only, so the contestants are this package's own back ends. First all must agree, then they run in turn.
 
-With two threads, torch's own spin for a while after each of its operations and hold a core that the kernels could use;
-OMP_WAIT_POLICY=passive in the environment, set before Python starts, lets them sleep. The table says what was set.
+torch's threads sleep while they wait, as under the commands of this package: else they would spin for a while after
+each operation and hold a core that the kernels could use. OMP_WAIT_POLICY=active lets them; the table says it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import torch
-from torch import Tensor
+from papertrial.threads import let_threads_sleep
 
-from papertrial.scenes.splatting import Primitives, rasterize
+let_threads_sleep()  # before torch is loaded
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from papertrial.scenes.splatting import Primitives, rasterize  # noqa: E402
 
 SIZES = ((2_000, 64), (10_000, 128))
 KINDS = ("surfel", "gaussian")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from papertrial.errors import PapertrialError, unknown
+from papertrial.threads import let_threads_sleep
 
 COMMANDS = {
     "digest": "read a day's papers with their verdicts; collect and write new days",
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in COMMANDS:
             raise unknown("command", words[0], COMMANDS)
         signal.signal(signal.SIGTERM, _interrupt)
+        let_threads_sleep()
         module = "trying" if words[0] == "try" else words[0]
         code: int = importlib.import_module(f"papertrial.cli.{module}").run(words[1:])
         return code

@@ -1,10 +1,9 @@
 """The fast Hadamard transform of rows on the CPU: compiled loops that keep a row in the nearest cache.
 
-A row goes through log2(n) levels of butterflies, three at a time where it can: eight values are read once,
-added and subtracted in registers, and written once. Every pass goes from one array to another, which lets
-the compiler prove that nothing overlaps; between the first and the last pass that other array is a scratch row
-that stays in the cache. Indices are unsigned because signed ones may wrap in Python, and testing for that
-keeps loops from being vectorised.
+A row goes through log2(n) levels of butterflies, three at a time where it can: eight registers of eight values are read
+once, added and subtracted, and written once. The first pass goes from the source to the target, all others stay in the
+target, so that no more than one row has to fit into the cache. Vectors are written out because a compiler that cannot
+prove that two arrays differ would take the values one by one.
 """
 
 from __future__ import annotations
@@ -20,10 +19,13 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from papertrial.threads import threads_sleep
+
 _U = np.uint64
-# Below this a second thread costs more than it saves: torch's own threads spin for a while after each of its
-# operations, and ours would wait for the cores that they hold.
-_ELEMENTS_A_THREAD = 1 << 20
+_LANES = 8
+# Below this a second thread costs more than it saves. torch's own threads spin for some milliseconds after each of its
+# operations, unless they are told to sleep; ours would wait for the cores that they hold.
+_ELEMENTS_A_THREAD = {True: 1 << 18, False: 1 << 23}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -33,43 +35,43 @@ def compiled(function: Callable[..., Any]) -> Any:
     )
 
 
-@compiled
-@no_type_check
-def eights(source, target, stride):
-    """Do three levels, at strides `stride`, 2 · stride and 4 · stride, from `source` to `target`."""
-    h = _U(stride)
-    for block in range(source.shape[0] // (8 * stride)):
-        start = _U(block * 8 * stride)
-        for k in range(stride):
-            i0 = start + _U(k)
-            i1, i2, i3 = i0 + h, i0 + _U(2) * h, i0 + _U(3) * h
-            i4, i5, i6, i7 = i0 + _U(4) * h, i0 + _U(5) * h, i0 + _U(6) * h, i0 + _U(7) * h
-            a0, a1, a2, a3 = source[i0], source[i1], source[i2], source[i3]
-            a4, a5, a6, a7 = source[i4], source[i5], source[i6], source[i7]
-            b0, b1, b2, b3, b4, b5, b6, b7 = (
-                a0 + a4,
-                a1 + a5,
-                a2 + a6,
-                a3 + a7,
-                a0 - a4,
-                a1 - a5,
-                a2 - a6,
-                a3 - a7,
-            )
-            c0, c1, c2, c3, c4, c5, c6, c7 = (
-                b0 + b2,
-                b1 + b3,
-                b0 - b2,
-                b1 - b3,
-                b4 + b6,
-                b5 + b7,
-                b4 - b6,
-                b5 - b7,
-            )
-            target[i0], target[i1] = c0 + c1, c0 - c1
-            target[i2], target[i3] = c2 + c3, c2 - c3
-            target[i4], target[i5] = c4 + c5, c4 - c5
-            target[i6], target[i7] = c6 + c7, c6 - c7
+def _butterflies(count: int) -> Any:
+    """Return an intrinsic that does log2(count) levels between `count` vectors, `stride` values apart."""
+
+    @intrinsic
+    @no_type_check
+    def between_vectors(typing_context, source, target, index, stride):
+        def generate(context, builder, signature, arguments):
+            scalar = context.get_value_type(signature.args[0].dtype)
+            vector, size = ir.VectorType(scalar, _LANES), context.get_abi_sizeof(scalar)
+
+            def place(array, kind, number):
+                data = context.make_array(kind)(context, builder, array).data
+                apart = builder.mul(arguments[3], ir.Constant(ir.IntType(64), number))
+                return builder.bitcast(
+                    builder.gep(data, [builder.add(arguments[2], apart)]), vector.as_pointer()
+                )
+
+            values = [
+                builder.load(place(arguments[0], signature.args[0], number), align=size)
+                for number in range(count)
+            ]
+            half = count // 2
+            while half:
+                for low in (number for number in range(count) if not number & half):
+                    one, other = values[low], values[low | half]
+                    values[low], values[low | half] = builder.fadd(one, other), builder.fsub(one, other)
+                half //= 2
+            for number, value in enumerate(values):
+                builder.store(value, place(arguments[1], signature.args[1], number), align=size)
+            return context.get_dummy_value()
+
+        return types.void(source, target, types.uint64, types.uint64), generate
+
+    return between_vectors
+
+
+_two_vectors, _four_vectors, _eight_vectors = _butterflies(2), _butterflies(4), _butterflies(8)
 
 
 @intrinsic
@@ -109,66 +111,65 @@ def _eight_lanes(typing_context, source, target, index, scale):
 
 @compiled
 @no_type_check
-def neighbours(source, target, scale):
-    """Do the three levels at strides 1, 2 and 4, and multiply by `scale`."""
-    for block in range(source.shape[0] // 8):
-        _eight_lanes(source, target, _U(8 * block), scale)
+def _wide_levels(source, target, stride, at_once):
+    """Do 1, 2 or 3 levels, from `stride` upwards, on 2, 4 or 8 vectors `at_once`; target may be the source."""
+    step = stride * at_once
+    for start in range(0, source.shape[0], step):
+        for place in range(start, start + stride, _LANES):
+            if at_once == 8:
+                _eight_vectors(source, target, _U(place), _U(stride))
+            elif at_once == 4:
+                _four_vectors(source, target, _U(place), _U(stride))
+            else:
+                _two_vectors(source, target, _U(place), _U(stride))
 
 
 @compiled
 @no_type_check
-def pairs(source, target, stride):
-    """Do one level, at `stride`."""
-    h = _U(stride)
-    for block in range(source.shape[0] // (2 * stride)):
-        start = _U(block * 2 * stride)
-        for k in range(stride):
-            i = start + _U(k)
-            a, b = source[i], source[i + h]
-            target[i], target[i + h] = a + b, a - b
+def _short_row(source, target, scale):
+    """Transform a row of fewer values than a vector has, level by level."""
+    n = source.shape[0]
+    for k in range(n):
+        target[k] = source[k] * scale
+    stride = 1
+    while stride < n:
+        for k in range(n):
+            if not k & stride:
+                one, other = target[k], target[k + stride]
+                target[k], target[k + stride] = one + other, one - other
+        stride *= 2
 
 
 @compiled
 @no_type_check
-def transform_row(source, target, scratch, scale):
-    """Write `scale` times the Hadamard transform of `source` to `target`; all (n,), n a power of two, distinct.
+def transform_row(source, target, scale):
+    """Write `scale` times the Hadamard transform of `source` to `target`; both (n,), n a power of two, distinct.
 
     The widest strides come first: the first pass reads from memory, all others find the row in the cache.
     """
     n = source.shape[0]
+    if n < _LANES:
+        _short_row(source, target, scale)
+        return
     levels = 0
-    while (1 << levels) < n:
+    while (_LANES << levels) < n:
         levels += 1
-    singles = levels % 3
-    passes = levels // 3 + singles
-    into_target = passes % 2 == 1  # so that the last pass ends there
-    here = source
-    stride = n
-    for step in range(passes):
-        there = target if into_target else scratch
-        if step < singles:
-            stride //= 2
-            pairs(here, there, stride)
-        else:
-            stride //= 8
-            if stride == 1:
-                neighbours(here, there, scale)
-            else:
-                eights(here, there, stride)
-        here = there
-        into_target = not into_target
-    if n < 8:  # no pass over neighbours, which scales
-        for k in range(n):
-            target[k] = here[k] * scale
+    here, stride = source, n
+    while stride > _LANES:
+        at_once = 1 << (levels % 3) if levels % 3 else 8  # what is left over by threes comes first
+        stride //= at_once
+        _wide_levels(here, target, stride, at_once)
+        here, levels = target, levels - (3 if at_once == 8 else levels % 3)
+    for place in range(0, n, _LANES):
+        _eight_lanes(here, target, _U(place), scale)
 
 
 @compiled
 @no_type_check
 def transform_rows(source, target, scale):
     """Write `scale` times the Hadamard transform of every row of `source` (rows, n) to `target`."""
-    scratch = np.empty_like(source[0])
     for row in range(source.shape[0]):
-        transform_row(source[row], target[row], scratch, scale)
+        transform_row(source[row], target[row], scale)
 
 
 def hadamard_rows(source: torch.Tensor, scale: float) -> torch.Tensor:
@@ -184,14 +185,14 @@ def hadamard_rows(source: torch.Tensor, scale: float) -> torch.Tensor:
     return target.to(source.dtype)
 
 
-def over_rows(
-    work: Callable[[slice], None], shape: tuple[int, ...], *, least: int = _ELEMENTS_A_THREAD
-) -> None:
+def over_rows(work: Callable[[slice], None], shape: tuple[int, ...], *, least: int | None = None) -> None:
     """Run `work` on slices of the rows of a (rows, n) array, on as many threads as torch uses.
 
-    No thread gets fewer than `least` elements, so small arrays are done by the calling one alone.
+    No thread gets fewer than `least` elements, so small arrays are done by the calling one alone; if not given, what
+    pays depends on whether torch's threads sleep (`papertrial.threads`).
     """
     rows, n = shape
+    least = _ELEMENTS_A_THREAD[threads_sleep()] if least is None else least
     threads = max(1, min(torch.get_num_threads(), rows, rows * n // least))
     if threads == 1:
         work(slice(0, rows))

@@ -135,7 +135,6 @@ def quantize_rows(x, gain, eps, rotated, bits, codes, sums, scales):
     n = x.shape[1]
     row = np.empty(n, np.float32)
     turned = np.empty(n, np.float32)
-    scratch = np.empty(n, np.float32)
     for token in range(x.shape[0]):
         row[:] = x[token]
         if gain.shape[0]:
@@ -147,7 +146,7 @@ def quantize_rows(x, gain, eps, rotated, bits, codes, sums, scales):
                 row[k] = row[k] * factor * gain[k]
         values = row
         if rotated:
-            transform_row(row, turned, scratch, np.float32(1) / np.sqrt(np.float32(n)))
+            transform_row(row, turned, np.float32(1) / np.sqrt(np.float32(n)))
             values = turned
         if bits == 8:
             largest = np.float32(1e-5)

@@ -44,9 +44,8 @@ def rasterize_compiled(
     """Render with the compiled kernels; gradients of primitives and features are analytic.
 
     The first call compiles, which takes seconds; the result is kept on disk (see `warm_up`). Bands of rows run in as
-    many threads as torch has. Torch's own threads spin after each of its operations and hold cores meanwhile: where
-    there are two threads or more, set OMP_WAIT_POLICY=passive before Python starts, or steps on a busy machine may
-    take several times as long.
+    many threads as torch has. That pays where torch's own threads sleep while they wait (`papertrial.threads`): the
+    commands see to it, a program of your own sets OMP_WAIT_POLICY=passive before Python starts.
 
     Raises:
         BadInputError: a gradient of the camera is wanted, which these kernels do not give.

@@ -1,0 +1,51 @@
+"""Threads that sleep while they wait."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from papertrial.efficient.hadamard_kernels import over_rows
+from papertrial.threads import threads_sleep
+
+
+@pytest.mark.parametrize(
+    ("given", "before", "left"),
+    [
+        (None, "", "passive"),  # nobody said anything
+        ("active", "", "active"),  # the user has
+        (None, "import torch; ", "None"),  # too late: torch has read it
+    ],
+)
+def test_threads_are_told_before_torch_is_there(given, before, left):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if given:
+        environment["OMP_WAIT_POLICY"] = given
+    program = (
+        f"import os; {before}from papertrial.cli import main; main(['papers', '--help']); "
+        "print('left', os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.splitlines()[-1] == f"left {left}"
+
+
+@pytest.mark.parametrize(("policy", "slices"), [("PASSIVE", 2), ("active", 1), (None, 1)])
+def test_rows_are_parted_where_the_other_core_is_free(monkeypatch, policy, slices):
+    if policy is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    assert threads_sleep() == (slices == 2)
+    before, taken = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        over_rows(taken.append, (512, 4096))
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(part.start for part in taken) == [0, 256][:slices]
