@@ -88,31 +88,41 @@ def inverse_factor(
     """
     if not bool(torch.isfinite(hessian).all()):
         raise BadInputError(f"the Hessian of {name} is not finite")
-    h = hessian.float().cpu().clone()
-    dead = h.diagonal() == 0
+    h = hessian.float().cpu()
+    diagonal = h.diagonal().clone()
+    dead = diagonal == 0
     if bool(dead.all()):
         raise BadInputError(f"no input of {name} is ever active: the calibration shows it nothing")
-    h.diagonal()[dead] = 1.0
+    diagonal[dead] = 1.0
     order = torch.arange(len(h))
     if act_order:
-        order = torch.argsort(h.diagonal(), descending=True, stable=True)
-        h = h[order][:, order]
-    mean = float(h.diagonal().mean())
+        order = torch.argsort(diagonal, descending=True, stable=True)
+    turned = order.flip(0)
+    mean = float(diagonal[order].mean())
     given = damping
     while damping <= _MOST_DAMPING:
-        damped = h.clone()
-        damped.diagonal().add_(damping * mean)
-        lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
-        if not int(failed):
-            identity = torch.eye(len(h))
-            upper = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
-            if bool(torch.isfinite(upper).all()):
-                return InverseFactor(upper, order, dead, damping)
+        upper = _upper_factor(h, diagonal + damping * mean, turned)
+        if upper is not None:
+            return InverseFactor(upper, order, dead, damping)
         damping *= _DAMPING_STEP
     raise BadInputError(
         f"the Hessian of {name} is not positive definite even with damping {_MOST_DAMPING:g} (from {given:g}); "
         "calibrate on more, and more varied, text"
     )
+
+
+def _upper_factor(h: Tensor, diagonal: Tensor, turned: Tensor) -> Tensor | None:
+    """Return the factor with another diagonal, or None; matrices go as soon as they are used, for they are large."""
+    damped = h[turned[:, None], turned]
+    damped.diagonal().copy_(diagonal[turned])
+    lower, failed = torch.linalg.cholesky_ex(damped)
+    del damped
+    if int(failed):
+        return None
+    triangle = lower.flip(0, 1)
+    del lower
+    upper = torch.linalg.solve_triangular(triangle, torch.eye(len(h)), upper=True)
+    return upper if bool(torch.isfinite(upper).all()) else None
 
 
 def gptq_weight(
