@@ -120,6 +120,24 @@ def test_evidence_is_listed_and_exported(run, tmp_path):
     assert (tmp_path / "e.md").read_text().count("\n") == len(rows) + 2
 
 
+def test_what_measurements_kept_is_listed_with_its_paths(run):
+    assert run("evidence", "lab_paper", "--format", "files")[:2] == (0, "")
+    run("try", "lab_paper.noise", "--workers", "1")
+    (group,) = json.loads(run("evidence", "lab_paper", "--format", "json")[1])
+    film = Path(group["folder"]) / "artifacts" / "method@0" / "clip.mp4"
+    film.write_bytes(b"a film")
+    listed = [Path(line) for line in run("evidence", "lab_paper", "--format", "files")[1].splitlines()]
+    assert film in listed
+    kept = {f"{arm}@{seed}/note.txt" for arm in ("baseline", "method") for seed in range(3)}
+    assert {f"{path.parent.name}/{path.name}" for path in listed} == kept | {
+        "method@0/clip.mp4",
+        "method@9001/note.txt",  # of the tuning seed
+    }
+    assert all(path.is_file() for path in listed)
+    (group,) = json.loads(run("evidence", "lab_paper", "--format", "json")[1])
+    assert [Path(group["folder"]) / name for name in group["files"]] == listed
+
+
 def test_papers_shows_a_card_in_both_languages(run):
     code, out, _ = run("papers", "lab_paper")
     assert code == 0

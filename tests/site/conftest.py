@@ -213,3 +213,35 @@ def browser():
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(browser, served, plugged):
+    """Return a function that opens a page of a served site.
+
+    Any script error, blocked content, dialog or request to elsewhere fails the test. (Chromium's console also
+    tells of a form that comes back with what is wrong in it, status 422: that is no error.)
+    """
+    contexts, problems = [], []
+    address, runs = served()
+
+    def open_at(path, **context):
+        made = browser.new_context(**context)
+        contexts.append(made)
+        page = made.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.on(
+            "request", lambda sent: problems.append(sent.url) if not sent.url.startswith(address) else None
+        )
+        answer = page.goto(f"{address}{path}")
+        assert answer.ok
+        page.runs = runs
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+    assert [one for one in problems if "status of 422" not in one] == []

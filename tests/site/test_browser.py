@@ -10,38 +10,6 @@ AXE_SERIOUS = ("serious", "critical")
 STEP = re.compile(r"\d+/20")  # a pair of the made-up trial has twenty steps
 
 
-@pytest.fixture
-def open_page(browser, served, plugged):
-    """Return a function that opens a page of a served site.
-
-    Any script error, blocked content, dialog or request to elsewhere fails the test. (Chromium's console also
-    tells of a form that comes back with what is wrong in it, status 422: that is no error.)
-    """
-    contexts, problems = [], []
-    address, runs = served()
-
-    def open_at(path, **context):
-        made = browser.new_context(**context)
-        contexts.append(made)
-        page = made.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-        page.on(
-            "request", lambda sent: problems.append(sent.url) if not sent.url.startswith(address) else None
-        )
-        answer = page.goto(f"{address}{path}")
-        assert answer.ok
-        page.runs = runs
-        return page
-
-    yield open_at
-    for context in contexts:
-        context.close()
-    assert [one for one in problems if "status of 422" not in one] == []
-
-
 def shown(page):
     return page.locator("[data-row]:visible").count()
 
@@ -202,39 +170,6 @@ def test_everything_is_reached_by_keyboard(open_page):
         )
     assert {"q", "field", "verdict"} <= reached
     assert any("Made Up" in text for text in reached)
-
-
-def test_pictures_are_laid_over_each_other(open_page, measure, until):
-    folder = measure()
-    import struct
-    import zlib
-
-    def png(colour):
-        def chunk(name, data):
-            return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-        rows = b"".join(b"\0" + bytes(colour) * 8 for _ in range(8))
-        head = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
-        return (
-            b"\x89PNG\r\n\x1a\n"
-            + chunk(b"IHDR", head)
-            + chunk(b"IDAT", zlib.compress(rows))
-            + chunk(b"IEND", b"")
-        )
-
-    for arm, colour in (("baseline", (200, 30, 30)), ("method", (30, 30, 200))):
-        (folder / "artifacts" / f"{arm}@0" / "view.png").write_bytes(png(colour))
-    page = open_page("/papers/lab_paper/")
-    images = page.locator("table.sheet img")
-    assert images.count() == 2
-    images.first.scroll_into_view_if_needed()
-    until(lambda: images.evaluate_all("all => all.every(one => one.naturalWidth === 8)"))
-    page.get_by_text("Lay pictures over each other").click()
-    slider = page.get_by_role("slider")
-    slider.fill("20")
-    assert page.locator(".overlay .over img").count() == 2
-    clip = page.locator(".overlay .over img").nth(1).evaluate("one => getComputedStyle(one).clipPath")
-    assert "20%" in clip
 
 
 def test_the_static_site_filters_and_sorts(browser, rooms, home, measure, tmp_path, monkeypatch):

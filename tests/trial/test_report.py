@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 from rich.console import Console
@@ -67,7 +71,7 @@ def test_the_report_is_whole_and_loads_nothing_from_outside(summary):
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
-    assert "script" not in reader.tags
+    assert reader.tags.count("script") == 1
     assert reader.unlabelled == []
     assert all(load.startswith("data:") for load in reader.loads)
     assert not re.search(r"url\(\s*['\"]?http|@import|@font-face", text)
@@ -89,6 +93,18 @@ def test_the_report_says_everything_that_a_reader_asks(summary):
         summary.trials["noise"].machines[0],
     ):
         assert said in text, said
+
+
+def test_the_one_script_is_our_own_and_named_by_its_hash(summary):
+    """Nothing else can run, whatever a card or an artifact says: the policy stands before all of it."""
+    text = render_report([summary])
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    allowed = re.search(r"script-src ([^;]*);", policy)[1]
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert allowed == f"'sha256-{digest}'"
+    assert policy.startswith("default-src 'none'")
+    assert text.index("Content-Security-Policy") < text.index("<title>")
 
 
 def test_text_from_a_card_is_escaped(summary):
@@ -201,3 +217,113 @@ def test_a_smoothed_curve_is_the_mean_of_its_last_points():
     np.testing.assert_array_equal(
         _moving_mean(rows, 1), np.diff(np.cumsum(np.pad(rows, ((0, 0), (1, 0))), axis=1))
     )
+
+
+class Reading:
+    """What a reader finds in a report: pictures and videos inside, links to others, and what is said of those."""
+
+    def __init__(self, text):
+        self.size = len(text.encode())
+        self.inside = re.findall(r'<(?:img|video) src="data:[^"]*" [^>]*?(?:alt|aria-label)="([^"]*)"', text)
+        self.links = re.findall(r'<td><a href="([^"#]*)">', text)
+        self.said = re.findall(r'<p class="soft left-out">(.*?)</p>', text)
+
+
+@pytest.fixture
+def with_media(summary):
+    """Return a function that lets every pair of the noise trial keep files of given sizes, for some seeds."""
+    from dataclasses import replace
+
+    def make(sizes, seeds=range(3), arms=("baseline", "method")):
+        trial = summary.trials["noise"]
+        for arm in arms:
+            for seed in seeds:
+                for name, size in sizes.items():
+                    file = trial.folder / "artifacts" / f"{arm}@{seed}" / name
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(b"\x89PNG" + os.urandom(size))
+        kept = sorted(file.relative_to(trial.folder) for file in (trial.folder / "artifacts").rglob("*.*"))
+        changed = replace(trial, artifacts=kept)
+        return replace(summary, trials={**summary.trials, "noise": changed}), changed
+
+    return make
+
+
+def test_small_media_are_all_inside(with_media, tmp_path):
+    papers, _ = with_media({"view.png": 20_000, "clip.mp4": 60_000, "fast.webm": 9_000, "old.webp": 9_000})
+    reading = Reading(write_report(tmp_path, [papers]).read_text())
+    assert sorted(set(reading.inside)) == sorted(
+        f"{name}: {arm}@{seed}"
+        for name in ("view", "clip", "fast", "old")
+        for arm in ("baseline", "method")
+        for seed in range(3)
+    )
+    assert (reading.links, reading.said) == ([], [])
+
+
+def test_a_report_of_hundreds_of_pictures_stays_small_and_leaves_no_arm_out(with_media, tmp_path):
+    """Twenty sheets of twenty seeds and two arms are 800 files and 16 MB: a quarter fits."""
+    sizes = {f"view {number}.png": 10_000 + 1_000 * number for number in range(20)}
+    papers, trial = with_media(sizes, seeds=range(20))
+    path = write_report(trial.folder.parents[2], [papers])
+    reading = Reading(path.read_text())
+    assert reading.size <= 5_000_000
+    assert reading.size > 4_900_000, "nearly all of what is allowed is used"
+    inside = set(reading.inside)
+    for number in range(20):
+        for arm in ("baseline", "method"):
+            assert f"view {number}: {arm}@0" in inside, "the first seed of every sheet, with both arms"
+    for says in inside:
+        other = says.replace("baseline", "#").replace("method", "baseline").replace("#", "method")
+        assert other in inside, "a row is inside with all its arms or not at all"
+    seeds = {says: int(says.rpartition("@")[2]) for says in inside}
+    most = {
+        number: max(seeds[says] for says in inside if says.startswith(f"view {number}:"))
+        for number in range(20)
+    }
+    assert most[0] >= most[19] > 0, "second seeds come before third ones, smaller pictures go further"
+    spread = max(most.values()) - min(most.values())
+    assert spread <= 2  # one, and a small row more that the last bytes were enough for
+    assert len(inside) + len(reading.links) == 800  # of 806 files: the six notes are text, and inside
+    assert reading.said == [
+        f"{len(reading.links)} of 806 files are not inside this report, which would grow too large: "
+        f"they lie in <code>{trial.folder / 'artifacts'}</code>"
+    ]
+    for link in reading.links[:50]:
+        assert (path.parent / unquote(link)).is_file()
+
+
+def test_a_row_that_does_not_fit_stands_back_for_smaller_ones(with_media, tmp_path):
+    papers, trial = with_media({"huge.mp4": 1_900_000, "view.png": 20_000})
+    reading = Reading(write_report(tmp_path, [papers]).read_text())
+    assert reading.size < 5_000_000
+    assert sum(says.startswith("view") for says in reading.inside) == 6
+    assert not any(says.startswith("huge") for says in reading.inside), (
+        "two of them alone are 5.1 MB in base 64"
+    )
+    assert len(reading.said) == 1
+    assert reading.said[0].startswith("6 of 18 files are not inside")
+    assert str(trial.folder / "artifacts") in reading.said[0]
+
+
+def test_without_a_place_of_its_own_a_report_names_paths(with_media):
+    papers, trial = with_media({"huge.mp4": 3_000_000}, seeds=range(1))
+    text = render_report([papers])
+    assert str(trial.folder / "artifacts" / "baseline@0" / "huge.mp4") in text
+    assert Reading(text).links == []
+
+
+def test_what_an_artifact_says_is_escaped(with_media):
+    papers, trial = with_media({"view.png": 10}, seeds=range(1))
+    file = trial.folder / "artifacts" / "method@0" / "note.txt"
+    file.write_text("</code></pre><script>alert(1)</script>")
+    table = trial.folder / "artifacts" / "method@0" / "rows.csv"
+    table.write_text("a,<b>b</b>\n1,<script>alert(2)</script>\n")
+    from dataclasses import replace
+
+    seen = replace(trial, artifacts=[*trial.artifacts, table.relative_to(trial.folder)])
+    text = render_report([replace(papers, trials={"noise": seen})])
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "&lt;script&gt;alert(2)" in text
+    assert "<b>b</b>" not in text

@@ -37,12 +37,13 @@ class EvidenceOptions:
     """Show what has been measured of a paper and where it lies, or export it.
 
     Attributes:
-        format: `table` lists groups of settings; `csv`, `markdown` and `json` give every number.
+        format: `table` lists groups of settings; `csv`, `markdown` and `json` give every number; `files` gives
+            the path of every picture, video, table and text that was kept, one a line.
         trial: only this trial.
         out: write to this file instead of the terminal.
     """
 
-    format: Literal["table", "json", "csv", "markdown"] = "table"
+    format: Literal["table", "json", "csv", "markdown", "files"] = "table"
     trial: str | None = None
     out: Path | None = None
 
@@ -80,7 +81,7 @@ def _table(found: Sequence[tuple[str, Evidence]]) -> str:
     if not found:
         return f"nothing has been measured yet in {home()}; measure with: papertrial try NAME\n"
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for title in ("paper.trial", "settings", "arms × seeds", "pairs", "folder"):
+    for title in ("paper.trial", "settings", "arms × seeds", "pairs", "kept files", "folder"):
         table.add_column(title, overflow="fold")
     for paper, evidence in found:
         measured = evidence.measurements()
@@ -92,6 +93,7 @@ def _table(found: Sequence[tuple[str, Evidence]]) -> str:
             settings,
             f"{len(arms)} × {len(seeds)}",
             str(len(measured)),
+            str(len(evidence.artifacts()) or "–"),
             str(evidence.folder),
         )
     buffer = io.StringIO()
@@ -148,10 +150,15 @@ def _json(found: Sequence[tuple[str, Evidence]]) -> str:
             "folder": str(evidence.folder),
             "measurements": [asdict(one) for one in evidence.measurements()],
             "sweep": [asdict(one) for one in evidence.sweep()],
+            "files": [str(path) for path in evidence.artifacts()],  # below the folder
         }
         for _, evidence in found
     ]
     return to_json(groups, indent=1).decode() + "\n"
 
 
-_WRITERS = {"table": _table, "csv": _csv, "markdown": _markdown, "json": _json}
+def _files(found: Sequence[tuple[str, Evidence]]) -> str:
+    return "".join(f"{evidence.folder / path}\n" for _, evidence in found for path in evidence.artifacts())
+
+
+_WRITERS = {"table": _table, "csv": _csv, "markdown": _markdown, "json": _json, "files": _files}

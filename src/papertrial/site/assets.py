@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from papertrial.trial.media import MEDIA_TYPES
+
 ARTIFACT_TYPES: Mapping[str, str] = {
-    ".png": "image/png",
-    ".mp4": "video/mp4",
+    **MEDIA_TYPES,
     ".csv": "text/csv; charset=utf-8",
     ".txt": "text/plain; charset=utf-8",
 }
@@ -23,9 +24,10 @@ def site_files() -> dict[str, tuple[str, bytes]]:
     own = resources.files("papertrial.site") / "static"
     shared = resources.files("papertrial.trial") / "templates"
     style = (shared / "paper.css").read_bytes() + (own / "site.css").read_bytes()
+    script = (own / "app.js").read_bytes() + (shared / "compare.js").read_bytes()
     return {
         "static/style.css": ("text/css; charset=utf-8", style),
-        "static/app.js": ("text/javascript; charset=utf-8", (own / "app.js").read_bytes()),
+        "static/app.js": ("text/javascript; charset=utf-8", script),
         "static/icon.svg": ("image/svg+xml", (own / "icon.svg").read_bytes()),
     }
 

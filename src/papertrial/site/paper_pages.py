@@ -15,8 +15,10 @@ from papertrial.site.comparing import compare
 from papertrial.site.library import Library, Origin, Shown
 from papertrial.site.rendering import Address, Renderer, origin_text, page_words
 from papertrial.trial.card import Claim
+from papertrial.trial.embedding import media_tag
 from papertrial.trial.evidence import Evidence
 from papertrial.trial.files import to_json
+from papertrial.trial.sheets import media_kind
 from papertrial.trial.summary import PaperSummary, TrialSummary
 
 _COMPARED = 8
@@ -126,11 +128,11 @@ def _artifact(address: Address, name: str, trial: TrialSummary, path: Path) -> M
     assert trial.folder is not None
     target = address.asset(f"papers/{name}/runs/{trial.folder.name}/{path.as_posix()}")
     says = f"{path.stem}: {path.parent.name}"
-    if path.suffix == ".png":
-        return Markup('<a href="{0}"><img src="{0}" alt="{1}" loading="lazy"></a>').format(target, says)
-    if path.suffix == ".mp4":
-        tag = '<video src="{}" controls loop muted playsinline preload="metadata" aria-label="{}"></video>'
-        return Markup(tag).format(target, says)
+    kind = media_kind(path)
+    if kind == "picture":
+        return Markup('<a href="{}">{}</a>').format(target, media_tag(kind, target, says))
+    if kind == "video":
+        return media_tag(kind, target, says)
     return Markup('<a href="{}">{}</a>').format(target, path.name)
 
 

@@ -165,6 +165,10 @@ KOREAN = {
     ),
     "Choose two runs of a paper on its page.": "논문 쪽에서 두 실행을 고르십시오.",
     "Lay pictures over each other": "그림 겹쳐 보기",
+    "Play videos over each other, in step": "영상을 겹쳐 나란히 재생하기",
+    "divider": "구분선",
+    "Play": "재생",
+    "Pause": "일시 정지",
     "On this page": "이 쪽의 내용",
     # runs
     "Put on trial": "시험하기",

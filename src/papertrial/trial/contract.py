@@ -46,8 +46,10 @@ class Watch(Protocol):
 
         Args:
             name: a plain name; its suffix is added from the kind of the artifact.
-            artifact: a matplotlib figure (kept as PNG), a `str` (text), a list of equal dicts
-                (a table, kept as CSV), or an array of frames (T, H, W, 3) uint8 (kept as a video).
+            artifact: a matplotlib figure or a picture (H, W, 3) uint8 (kept as PNG), a `str` (text), a list
+                of equal dicts (a table, kept as CSV), or frames (T, H, W, 3) uint8 (kept as a video; at
+                another rate than 8 frames a second as `papertrial.trial.Video(frames, fps)`). Pictures and
+                frames are arrays or tensors. One is kept in at most 2 MB: larger ones are made smaller.
         """
 
 

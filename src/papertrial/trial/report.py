@@ -1,61 +1,69 @@
-"""The report: one self-contained HTML file, light and dark, without script or anything from outside."""
+"""The report: one self-contained HTML file, light and dark, without anything from outside.
+
+It runs no script but our own, which lays pictures over each other: its content policy names the hash of that one, so
+that nothing that came in with a card, a setting or an artifact can ever run.
+"""
 
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from papertrial.trial.card import Claim
 from papertrial.trial.contract import Metric
-from papertrial.trial.evidence import TUNING_SEED
+from papertrial.trial.embedding import Embedded
 from papertrial.trial.files import write_atomically
 from papertrial.trial.formats import duration, number, span
 from papertrial.trial.plots import curve_figure, curve_names, interval_figure, metric_figure
+from papertrial.trial.sheets import contact_sheets
 from papertrial.trial.summary import PaperSummary, Spread, TrialSummary
 from papertrial.trial.terminal import point_text
 from papertrial.trial.verdict import SIGNS, Verdict, tally
 
 _CURVES = 3
-_MOST_EMBEDDED = 8_000_000  # bytes of one artifact that the report still carries inside
-_ROWS = 50
-_MEDIA = {".png": "image/png", ".mp4": "video/mp4"}
+MOST_BYTES = 5_000_000
+"""Of a report: as many artifacts go in as fit, unless the text alone is longer."""
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """What the measurements of a trial kept under one name: the arms in columns, the seeds in rows.
+def render_report(papers: Sequence[PaperSummary], folder: Path | None = None) -> str:
+    """Return the report on one or several papers as HTML. Everything in it is escaped.
 
-    Attributes:
-        rows: for each seed one file an arm, relative to the evidence, or None where that pair kept none.
-        pictures: whether the files are pictures, which can be laid over each other.
+    Args:
+        papers: what it is about.
+        folder: where it will lie: artifacts that do not fit in are linked from there. None names their paths.
     """
-
-    name: str
-    arms: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Path | None]]]
-    pictures: bool
-
-
-def render_report(papers: Sequence[PaperSummary]) -> str:
-    """Return the report on one or several papers as HTML. Everything in it is escaped."""
     environment = Environment(
         loader=PackageLoader("papertrial.trial", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
     )
-    return environment.get_template("report.html.jinja").render(
-        papers=papers, version=metadata.version("papertrial"), **helpers(), **_in_one_file()
-    )
+    template = environment.get_template("report.html.jinja")
+    script = (resources.files("papertrial.trial") / "templates" / "compare.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shared = {
+        "papers": papers,
+        "version": metadata.version("papertrial"),
+        "script": Markup(script),
+        "script_hash": f"sha256-{digest}",
+    }
+
+    def render(most: int) -> str:
+        embedded = Embedded(papers, most, folder)
+        inside = {"artifact": embedded.artifact, "left_out": embedded.left_out}
+        return template.render(shared | helpers() | _in_one_file() | inside)
+
+    alone = render(0)
+    if not any(trial.artifacts for paper in papers for trial in paper.trials.values()):
+        return alone
+    return render(MOST_BYTES - len(alone.encode()))  # what goes in stands where its link stood
 
 
 def helpers() -> dict[str, Any]:
@@ -71,6 +79,7 @@ def helpers() -> dict[str, Any]:
         "interval": claim_interval,
         "pictures": _pictures,
         "sheets": contact_sheets,
+        "left_out": lambda trial: "",
         "has_points": lambda trial: any(arm.point for arm in trial.arms),
         "has_times": lambda trial: any(math.isfinite(arm.wall_seconds) for arm in trial.arms),
     }
@@ -90,7 +99,6 @@ def _in_one_file() -> dict[str, Any]:
         "raw_values": lambda paper, trial: Markup(
             "<code>papertrial evidence {} --format csv</code> gives them unrounded."
         ).format(paper.card.name),
-        "artifact": _artifact,
     }
 
 
@@ -101,7 +109,7 @@ def write_report(home: Path, papers: Sequence[PaperSummary]) -> Path:
         OSError: it cannot be written.
     """
     path = report_path(home, papers)
-    write_atomically(path, render_report(papers).encode())
+    write_atomically(path, render_report(papers, path.parent).encode())
     return path
 
 
@@ -168,53 +176,3 @@ def _spread(spread: Spread, metric: Metric) -> str:
     if spread.width is None or spread.width == 0 or metric.kind == "exact":
         return number(spread.centre, metric.unit)
     return f"{number(spread.centre, metric.unit)} ± {number(spread.width, metric.unit)}"
-
-
-def contact_sheets(trial: TrialSummary) -> list[Sheet]:
-    """Gather what the measurements kept, by file name."""
-    order = {arm.arm: at for at, arm in enumerate(trial.arms)}
-    found: dict[str, dict[tuple[str, str], Path]] = {}
-    for path in trial.artifacts:
-        arm, _, seed = path.parent.name.rpartition("@")
-        if seed != str(TUNING_SEED):
-            found.setdefault(path.name, {})[arm, seed] = path
-    sheets = []
-    for name, files in sorted(found.items()):
-        arms = sorted({arm for arm, _ in files}, key=lambda arm: (order.get(arm, len(order)), arm))
-        seeds = sorted({seed for _, seed in files}, key=lambda seed: (len(seed), seed))
-        rows = [(seed, [files.get((arm, seed)) for arm in arms]) for seed in seeds]
-        sheets.append(Sheet(Path(name).stem, arms, rows, name.endswith(".png")))
-    return sheets
-
-
-def _artifact(trial: TrialSummary, path: Path) -> Markup:
-    """Return one artifact with its content inside."""
-    assert trial.folder is not None
-    file = trial.folder / path
-    says = escape(f"{path.stem}: {path.parent.name}")
-    if file.stat().st_size > _MOST_EMBEDDED:
-        return Markup("<code>{}</code>").format(file)
-    if file.suffix in _MEDIA:
-        source = f"data:{_MEDIA[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
-        return Markup(f'<img src="{source}" alt="{says}">' if file.suffix == ".png" else _video(source, says))
-    text = file.read_text(encoding="utf-8", errors="replace")
-    body = _table(list(csv.DictReader(text.splitlines()))) if file.suffix == ".csv" else _text(text)
-    return Markup(f"<details><summary>{says}</summary>{body}</details>")
-
-
-def _video(source: str, says: Markup) -> str:
-    return f'<video src="{source}" controls loop muted playsinline aria-label="{says}"></video>'
-
-
-def _text(text: str) -> str:
-    return f"<pre><code>{escape(text)}</code></pre>"
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0]) if rows else ""
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(value)}</td>" for value in row.values()) + "</tr>"
-        for row in rows[:_ROWS]
-    )
-    more = f'<p class="soft">and {len(rows) - _ROWS} more rows</p>' if len(rows) > _ROWS else ""
-    return f'<div class="box"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}'

@@ -1,4 +1,5 @@
-// What a page does beyond being read: filter and sort what is there, follow a run, lay pictures over each other.
+// What a page does beyond being read: filter and sort what is there, follow a run. (What lays pictures over each
+// other is shared with the report: papertrial/trial/templates/compare.js.)
 // Everything works without it; nothing here loads anything but this site's own events.
 "use strict";
 
@@ -75,49 +76,4 @@ for (const region of document.querySelectorAll("[data-events]")) {
     window.location.reload();
   });
   window.addEventListener("pagehide", () => events.close());
-}
-
-// Lay pictures over each other: two arms of one seed, with a slider between them.
-for (const table of document.querySelectorAll("table[data-sheet]")) {
-  const arms = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent);
-  const rows = [...table.tBodies[0].rows];
-  if (arms.length < 2) continue;
-  const says = table.dataset.sheet;
-  const details = document.createElement("details");
-  const summary = document.createElement("summary");
-  summary.textContent = says;
-  const box = document.createElement("div");
-  box.className = "overlay";
-  const choose = document.createElement("div");
-  choose.className = "choose";
-  const select = (label, names, chosen) => {
-    const made = document.createElement("select");
-    made.setAttribute("aria-label", label);
-    names.forEach((name, at) => made.add(new Option(name, at, false, at === chosen)));
-    choose.append(made);
-    return made;
-  };
-  const seed = select(table.dataset.seed, rows.map((row) => row.cells[0].textContent), 0);
-  const left = select(table.dataset.first, arms, 0);
-  const right = select(table.dataset.second, arms, 1);
-  const over = document.createElement("div");
-  over.className = "over";
-  const slider = document.createElement("input");
-  Object.assign(slider, { type: "range", min: 0, max: 100, value: 50 });
-  slider.setAttribute("aria-label", says);
-  const draw = () => {
-    const images = [left, right].map((one) => {
-      const found = rows[seed.value].cells[Number(one.value) + 1].querySelector("img");
-      const image = document.createElement("img");
-      if (found) Object.assign(image, { src: found.src, alt: found.alt });
-      return image;
-    });
-    over.replaceChildren(...images);
-  };
-  for (const one of [seed, left, right]) one.addEventListener("change", draw);
-  slider.addEventListener("input", () => over.style.setProperty("--cut", `${slider.value}%`));
-  details.addEventListener("toggle", () => details.open && draw());
-  box.append(choose, over, slider);
-  details.append(summary, box);
-  table.closest(".box").after(details);
 }
