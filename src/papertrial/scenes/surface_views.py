@@ -115,6 +115,8 @@ def surface_depth(out: RenderOut, depth_ratio: float) -> Float[Tensor, "h w"]:
         return out.median_depth
     covered = out.alpha > 0
     expected = torch.where(covered, out.depth / torch.where(covered, out.alpha, 1.0), 0.0)
+    if depth_ratio == 0:  # a back end may have no median
+        return expected
     return (1 - depth_ratio) * expected + depth_ratio * out.median_depth
 
 
