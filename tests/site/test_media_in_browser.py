@@ -189,8 +189,9 @@ def test_two_videos_play_pause_and_jump_in_step(open_page, pictured, plays_h264,
     until(lambda: overlay.locator("video").count() == 0)  # closed, nothing plays on
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360)])
-@pytest.mark.parametrize("language", ["", "ko/"])
+@pytest.mark.parametrize(
+    ("scheme", "width", "language"), [("light", 1280, ""), ("dark", 1280, "ko/"), ("light", 360, "ko/")]
+)
 def test_what_is_compared_is_accessible_and_fits(
     open_page, pictured, plays_h264, until, scheme, width, language
 ):

@@ -184,6 +184,23 @@ def test_artifacts_have_safe_types_only(client, evidence):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.png", "image/png"),
+        ("a.webp", "image/webp"),
+        ("a.mp4", "video/mp4"),
+        ("a.webm", "video/webm"),
+        ("a.PNG", "image/png"),
+    ],
+)
+def test_media_have_the_types_of_their_suffixes_whatever_they_hold(client, evidence, name, kind):
+    (evidence / "artifacts" / "method@0" / name).write_text("<script>alert(1)</script>")
+    answer = client.get(f"/papers/lab_paper/runs/{evidence.name}/artifacts/method@0/{name}")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_part_of_a_file_can_be_asked_for(client, evidence):
     path = f"/papers/lab_paper/runs/{evidence.name}/artifacts/method@0/words.txt"
     part = client.get(path, headers={"range": "bytes=1-6"})

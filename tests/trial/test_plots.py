@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from papertrial.trial.plots import PALETTE, curves_picture, interval_figure
@@ -17,6 +17,7 @@ finite = st.floats(-1e9, 1e9)
 
 
 @given(finite, finite, st.floats(0, 1))
+@example(0.0, 5e-324, 0.0)
 def test_a_scale_is_linear_between_its_ends(low, high, share):
     low, high = min(low, high), max(low, high)
     scale = Scale(low, high, 10, 110)

@@ -130,7 +130,7 @@ def _artifact(address: Address, name: str, trial: TrialSummary, path: Path) -> M
     says = f"{path.stem}: {path.parent.name}"
     kind = media_kind(path)
     if kind == "picture":
-        return Markup('<a href="{}">{}</a>').format(target, media_tag(kind, target, says))
+        return Markup('<a href="{0}"><img src="{0}" alt="{1}" loading="lazy"></a>').format(target, says)
     if kind == "video":
         return media_tag(kind, target, says)
     return Markup('<a href="{}">{}</a>').format(target, path.name)

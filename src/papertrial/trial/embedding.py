@@ -112,7 +112,7 @@ def _inside(says: str, file: Path) -> Markup:
 def media_tag(kind: str, source: str, says: str) -> Markup:
     """Return a picture or a video, which is silent, loops, and starts when its reader wants it to."""
     if kind == "picture":
-        return Markup('<img src="{}" alt="{}" loading="lazy">').format(source, says)
+        return Markup('<img src="{}" alt="{}">').format(source, says)
     return Markup(
         '<video src="{}" controls loop muted playsinline preload="metadata" aria-label="{}"></video>'
     ).format(source, says)

@@ -15,6 +15,7 @@ FONT = 13
 _LETTER = 6.9  # mean advance of system-ui at 13 px; labels only need room, not precision
 _TOP, _BOTTOM = 8.0, 42.0
 _EQUAL = 1e-9  # relative distance below which two values cannot be told apart on an axis
+_NOTHING = 1e-290  # a distance below which the arithmetic of an axis would leave the normal floats
 
 
 class Scale:
@@ -27,8 +28,8 @@ class Scale:
     """
 
     def __init__(self, low: float, high: float, start: float, end: float, log: bool = False) -> None:
-        if high - low <= _EQUAL * max(abs(low), abs(high)):
-            reach = abs(low) * 0.5 or 1.0
+        if high - low <= max(_EQUAL * max(abs(low), abs(high)), _NOTHING):
+            reach = abs(low) * 0.5 if abs(low) > _NOTHING else 1.0
             low, high = (low / 2, high * 2) if log else (low - reach, high + reach)
         self.low, self.high, self._start, self._end, self._log = low, high, start, end, log
 
