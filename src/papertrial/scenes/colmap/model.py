@@ -29,7 +29,7 @@ LENSES = {
     "RADIAL_FISHEYE": (9, 5, 3),
     "THIN_PRISM_FISHEYE": (10, 12, 4),
 }
-_STRAIGHT = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+_STRAIGHT = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "FOV")
 NO_POINT = -1
 
 
@@ -53,21 +53,37 @@ class CameraRecord:
                 f"a camera of {self.width} x {self.height} pixels with parameters {self.parameters} is none"
             )
 
+    @property
+    def focal(self) -> tuple[float, float]:
+        """The focal lengths in x and in y, in pixels."""
+        kept = LENSES[self.lens][2]
+        return (self.parameters[0], self.parameters[1 if kept == 4 else 0])
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Where the optical axis meets the image, in pixels."""
+        kept = LENSES[self.lens][2]
+        return (self.parameters[kept - 2], self.parameters[kept - 1])
+
+    @property
+    def bends(self) -> bool:
+        """Whether straight lines may come out bent: all fisheyes do, other lenses where they have distortion."""
+        kept = LENSES[self.lens][2]
+        return self.lens not in _STRAIGHT or any(self.parameters[kept:])
+
     def intrinsics(self) -> Float[Tensor, "3 3"]:
         """Return the camera matrix (float64).
 
         Raises:
-            BadInputError: a lens that bends lines; its images must be undistorted first.
+            BadInputError: a lens that bends lines; `load_photographs` undistorts its images.
         """
-        kept = LENSES[self.lens][2]
-        bends = self.lens not in _STRAIGHT or any(self.parameters[kept:])
-        if bends:
+        if self.bends:
+            kept = LENSES[self.lens][2]
             raise BadInputError(
-                f"{self.lens} with distortion {self.parameters[kept:]} bends lines; "
-                "undistort first (colmap image_undistorter) and give its PINHOLE model"
+                f"{self.lens} with distortion {self.parameters[kept:]} bends lines and has no camera matrix: "
+                "load_photographs undistorts its images"
             )
-        first = self.parameters[:kept]
-        fx, fy, cx, cy = first if kept == 4 else (first[0], *first)
+        (fx, fy), (cx, cy) = self.focal, self.centre
         return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
 
@@ -166,7 +182,7 @@ class Model:
         """Return the posed cameras, by their images' names.
 
         Raises:
-            BadInputError: a lens that bends lines.
+            BadInputError: a lens that bends lines; `load_photographs` takes those too.
         """
         found = []
         for image in sorted(self.images.values(), key=lambda one: one.name):
