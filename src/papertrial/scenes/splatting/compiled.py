@@ -185,16 +185,15 @@ def _side_by_side(
     `each` are arrays whose first axis is the band: every band is given its own part.
     """
     ends = [band * count // BANDS for band in range(BANDS + 1)]
-
-    def run(band: int) -> None:
-        kernel(kind, ends[band], ends[band + 1], *given, *(one[band] for one in each))
-
+    parts = [
+        (kind, ends[band], ends[band + 1], *given, *(one[band] for one in each)) for band in range(BANDS)
+    ]
     if torch.get_num_threads() == 1:
-        for band in range(BANDS):
-            run(band)
+        for part in parts:
+            kernel(*part)
         return
-    for _ in _workers(torch.get_num_threads()).map(run, range(BANDS)):
-        pass
+    for waiting in [_workers(torch.get_num_threads()).submit(kernel, *part) for part in parts]:
+        waiting.result()
 
 
 @cache
