@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papertrial.errors import BadInputError
-from papertrial.scenes.hexplane import PAIRS, TIME, HexPlane, Penalty, box_around
+from papertrial.scenes.hexplane import PAIRS, TIME, HexPlane, Penalty, box_around, warm_up
 
 BOX = torch.tensor([[-1.0, 0.0, 2.0], [3.0, 1.0, 2.5]])
 BACKENDS = ("numba", "torch")
@@ -265,6 +265,16 @@ def test_box_around_contains_its_points():
     wide = float((points.amax(0) - points.amin(0)).max())
     torch.testing.assert_close(low, points.amin(0) - 0.25 * wide)
     torch.testing.assert_close(high, points.amax(0) + 0.25 * wide)
+
+
+def test_warming_up_compiles_all_kernels_and_draws_nothing():
+    from papertrial.scenes import hexplane_kernels
+
+    before = torch.get_rng_state()
+    warm_up()
+    assert torch.equal(torch.get_rng_state(), before)
+    for kernel in (hexplane_kernels.sample, hexplane_kernels.sample_backward, hexplane_kernels.regularise):
+        assert any("float32" in str(signature) for signature in kernel.signatures)
 
 
 def test_points_outside_are_named():

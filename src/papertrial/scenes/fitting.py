@@ -37,7 +37,15 @@ class Rendering(NamedTuple):
 
 
 @runtime_checkable
-class Fitted(Protocol):
+class Renderer(Protocol):
+    """What can be looked at."""
+
+    def render(self, camera: Camera, time: float = 0.0) -> Rendering:
+        """Return what a camera sees, without gradients; `time` is between 0 and 1 and matters where things move."""
+
+
+@runtime_checkable
+class Fitted(Renderer, Protocol):
     """A scene, its optimizer and what it is fitted to: what the loop needs to know of them."""
 
     def step(self, number: int) -> Mapping[str, float]:
@@ -52,9 +60,6 @@ class Fitted(Protocol):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go to where `state` was taken; tensors may have other numbers of rows than at construction."""
-
-    def render(self, camera: Camera, time: float = 0.0) -> Rendering:
-        """Return what a camera sees, without gradients; `time` is between 0 and 1 and matters where things move."""
 
 
 def fit(

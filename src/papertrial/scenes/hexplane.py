@@ -287,6 +287,14 @@ def box_around(points: Float[Tensor, "n 3"], margin: float = 0.1) -> Float[Tenso
     return torch.stack([low - margin * wide, high + margin * wide])
 
 
+def warm_up() -> None:
+    """Compile the kernels, or load them from the disk, so that a clock may start after it; seconds the first time."""
+    points = torch.zeros(1, 3, requires_grad=True)
+    box = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+    field = HexPlane(box, spatial=2, temporal=2, channels=1, backend="numba", generator=torch.Generator())
+    (field(points, 0.5).sum() + field.penalty(Penalty(1.0, 1.0, 1.0))).backward()
+
+
 def _weights(weights: Penalty, row_axis: int) -> tuple[float, float]:
     return (weights.time, weights.one) if row_axis == TIME else (weights.variation, 0.0)
 

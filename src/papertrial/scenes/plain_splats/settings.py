@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from papertrial.errors import BadInputError
 from papertrial.scenes.harmonics import MOST_DEGREE
@@ -38,6 +38,10 @@ class Rates:
     opacity: float = 0.05
     scale: float = 0.005
     rotation: float = 0.001
+
+    def times(self, factor: float) -> Rates:
+        """Return the rates, all multiplied by a factor."""
+        return Rates(**{one.name: factor * getattr(self, one.name) for one in fields(self)})
 
 
 @dataclass(frozen=True)
