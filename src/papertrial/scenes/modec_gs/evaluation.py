@@ -1,0 +1,115 @@
+"""How well a trained scene shows its test frames, and pictures of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from papertrial.scenes.image_losses import psnr, ssim
+from papertrial.scenes.modec_gs.intervals import Intervals
+from papertrial.scenes.modec_gs.scene import Player
+from papertrial.scenes.modec_gs.views import TimedView, masked_psnr
+from papertrial.scenes.pictures import colour_picture, enlarge, error_picture, strip
+from papertrial.scenes.procedural_clip import MOVING_UNTIL
+
+SHOWN_PIXELS = 192  # a side, at least, of what is kept
+_SHOWN_TIMES = (0.1, 0.25, 0.75)
+
+
+class Scores(NamedTuple):
+    """Of a scene on its test frames.
+
+    Attributes:
+        psnr: mean over frames in dB, over covisible pixels where frames have masks.
+        ssim: mean over frames.
+        moving_psnr: over all pixels, of all frames, on which something moves; NaN where that is not known.
+    """
+
+    psnr: float
+    ssim: float
+    moving_psnr: float
+
+
+def render_views(player: Player, views: Sequence[TimedView]) -> list[Tensor]:
+    """Return what the cameras of views see, each (H, W, 3) within 0 and 1."""
+    return [player.render(view.camera, view.time).colour.clamp(0, 1) for view in views]
+
+
+def score(
+    images: Sequence[Tensor], views: Sequence[TimedView], moving: Sequence[Tensor] | None = None
+) -> Scores:
+    """Hold rendered images against test frames.
+
+    Args:
+        images: as `render_views` gives them.
+        views: that they are of.
+        moving: where something moves in each.
+    """
+    each = [
+        psnr(image, view.image) if view.mask is None else masked_psnr(image, view)
+        for image, view in zip(images, views, strict=True)
+    ]
+    alike = [float(ssim(image, view.image)) for image, view in zip(images, views, strict=True)]
+    found = math.nan
+    if moving is not None and any(bool(one.any()) for one in moving):
+        errors = [
+            (image.double() - view.image.double()).square()[where]
+            for image, view, where in zip(images, views, moving, strict=True)
+        ]
+        found = -10 * math.log10(float(torch.cat(errors).mean()))
+    return Scores(sum(each) / len(each), sum(alike) / len(alike), found)
+
+
+def fast_interval_length(intervals: Intervals, until: float = MOVING_UNTIL) -> float:
+    """Return how long the segments are that the fast first part of a clip lies in, relative to even ones.
+
+    The mean over the moments of that part of the length of the segment each lies in: below 1 where segments were
+    shortened there, whichever borders moved.
+    """
+    borders = intervals.borders.clamp(max=until)
+    shares = borders.diff() / until
+    return float((shares * intervals.lengths).sum() * len(intervals))
+
+
+def interval_rows(intervals: Intervals) -> list[dict[str, int | float]]:
+    """Return a table of the segments: start, end, and length relative to even ones."""
+    borders, count = intervals.borders.tolist(), len(intervals)
+    return [
+        {
+            "segment": at,
+            "start": round(borders[at], 5),
+            "end": round(borders[at + 1], 5),
+            "relative_length": round((borders[at + 1] - borders[at]) * count, 4),
+        }
+        for at in range(count)
+    ]
+
+
+def film(images: Sequence[Tensor]) -> UInt8[np.ndarray, "t h w 3"]:
+    """Return images as frames of a film, each pixel a square, so that the film is some 192 pixels high."""
+    return np.stack([enlarge(colour_picture(image), _factor(image)) for image in images])
+
+
+def comparison(images: Sequence[Tensor], views: Sequence[TimedView]) -> UInt8[np.ndarray, "h w 3"]:
+    """Return truth, rendering and error side by side for three times: while things move fast, as they stop, later."""
+    rows = []
+    for wanted in _SHOWN_TIMES:
+        at = min(range(len(views)), key=lambda place: abs(views[place].time - wanted))
+        factor = _factor(images[at])
+        pictures = [
+            (f"truth, t = {views[at].time:.2f}", colour_picture(views[at].image)),
+            ("rendered", colour_picture(images[at])),
+            ("error, 0 to 0.25", error_picture(images[at], views[at].image)),
+        ]
+        rows.append(strip([(label, enlarge(picture, factor)) for label, picture in pictures]))
+    return np.concatenate(rows)
+
+
+def _factor(image: Tensor) -> int:
+    return max(1, math.ceil(SHOWN_PIXELS / image.shape[0]))

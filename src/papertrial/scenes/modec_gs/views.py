@@ -1,0 +1,116 @@
+"""Frames that a moving scene is trained on and tested on, and what cannot be trained on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from papertrial.errors import BadInputError
+from papertrial.scenes.cameras import Camera
+from papertrial.scenes.image_losses import check_images
+
+FEWEST_FRAMES_A_SEGMENT = 2
+
+
+class TimedView(NamedTuple):
+    """A photograph: its camera, its time within 0 and 1, its image (H x W x 3, within 0 and 1).
+
+    `mask` (H x W, boolean) says which pixels count in masked metrics; None where there is none.
+    """
+
+    camera: Camera
+    time: float
+    image: Tensor
+    mask: Tensor | None = None
+
+
+def check_views(views: Sequence[TimedView], segments: int) -> None:
+    """Raise for frames that cannot be trained on; warn where nothing moves in them.
+
+    Raises:
+        BadInputError: fewer than two frames, times outside 0 to 1 or not sorted, more segments than half of the
+            frames, images of different sizes or that are not their cameras'.
+    """
+    if len(views) < 2:
+        raise BadInputError(f"a moving scene needs 2 frames or more, got {len(views)}")
+    check_times([view.time for view in views])
+    moments = len({view.time for view in views})
+    if segments > moments / FEWEST_FRAMES_A_SEGMENT:
+        raise BadInputError(
+            f"{segments} segments need {FEWEST_FRAMES_A_SEGMENT * segments} moments or more, there are {moments}; "
+            f"take at most {moments // FEWEST_FRAMES_A_SEGMENT} segments"
+        )
+    sizes = {tuple(view.image.shape[:2]) for view in views}
+    if len(sizes) > 1:
+        found = ", ".join(f"{width} x {height}" for height, width in sorted(sizes))
+        raise BadInputError(f"all images must have one size, these have {found}; crop or shrink them first")
+    for view in views:
+        blank = view.image.new_empty(view.camera.height, view.camera.width, 3)
+        check_images(blank, view.image, view.camera.name)
+    if all(torch.equal(view.image, views[0].image) for view in views):
+        warnings.warn(
+            f"no motion found: all {len(views)} images are the same; the scene will be still", stacklevel=2
+        )
+
+
+def check_times(times: Sequence[float]) -> None:
+    """Raise for times that are not within 0 and 1, or not sorted.
+
+    Raises:
+        BadInputError: with the first of them.
+    """
+    for place, time in enumerate(times):
+        if not 0 <= time <= 1:
+            raise BadInputError(
+                f"times lie within 0 and 1 (spread_times makes them so), frame {place} has {time}"
+            )
+        if place and time < times[place - 1]:
+            raise BadInputError(
+                f"frames come in the order of time, frame {place} has {time} after {times[place - 1]}"
+            )
+
+
+def spread_times(moments: Sequence[float]) -> list[float]:
+    """Return moments on a scale from 0, the first, to 1, the last.
+
+    Raises:
+        BadInputError: fewer than two different moments.
+    """
+    low, high = (min(moments), max(moments)) if moments else (0.0, 0.0)
+    if high <= low:
+        raise BadInputError(f"motion needs two different moments at least, got {len(set(moments))}")
+    return [(moment - low) / (high - low) for moment in moments]
+
+
+def warn_of_unseen_times(train: Sequence[TimedView], test: Sequence[TimedView]) -> None:
+    """Warn of test frames at moments that no training frame shows: there the fields interpolate."""
+    seen = {round(view.time, 6) for view in train}
+    unseen = [view.time for view in test if round(view.time, 6) not in seen]
+    if unseen:
+        warnings.warn(
+            f"{len(unseen)} of {len(test)} test frames are at times never trained on (the first is {unseen[0]:.4f}); "
+            "the scene is interpolated there",
+            stacklevel=2,
+        )
+
+
+def masked_psnr(image: Float[Tensor, "h w 3"], view: TimedView) -> float:
+    """Return the PSNR in dB over the pixels of a view's mask.
+
+    Raises:
+        BadInputError: the view has no mask, or an empty one.
+    """
+    if view.mask is None:
+        raise BadInputError(
+            f"masked metrics need a covisible mask of every test view; {view.camera.name!r} has none "
+            "(covisible/2x/val/<id>.png); leave the masks out to score all pixels"
+        )
+    if not bool(view.mask.any()):
+        raise BadInputError(f"the mask of {view.camera.name!r} leaves no pixel")
+    error = float((image.detach().double() - view.image.double()).square()[view.mask].mean())
+    return float("inf") if error == 0 else -10 * float(torch.tensor(error).log10())

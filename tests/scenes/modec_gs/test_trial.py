@@ -1,0 +1,252 @@
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import papertrial.scenes.modec_gs as room
+from papertrial.errors import BadInputError
+from papertrial.scenes.modec_gs import Intervals, Player, TimedView, save_scene
+from papertrial.scenes.modec_gs import evaluation as evaluating
+from papertrial.scenes.modec_gs.arms import ARMS, SMALL, STAGES, made_capture, moving_training, scene_settings
+from papertrial.scenes.modec_gs.storage import load_scene
+from papertrial.scenes.modec_gs.trial import MotionTrial, trials
+from papertrial.trial.artifacts import encode_artifact
+from papertrial.trial.card import load_card
+
+
+class Watch:
+    def __init__(self, folder):
+        self.prepared, self.losses, self.kept = folder, [], {}
+
+    def step(self, done, total, **values):
+        assert done <= total
+        self.losses.append(values["loss"])
+
+    def keep(self, name, artifact):
+        encode_artifact(name, artifact)  # as the runner does, which refuses names and things it cannot keep
+        self.kept[name] = artifact
+
+
+QUICK = dataclasses.replace(MotionTrial.quick(), coarse=20, steps=16, rate=10.0)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    QUICK.prepare(0, folder)
+    return folder
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_measures_every_metric_and_repeats_itself(arm, prepared):
+    QUICK.check()
+    watch = Watch(prepared)
+    first, again = QUICK.measure(arm, 0, watch), QUICK.measure(arm, 0, Watch(prepared))
+    assert set(first) == set(QUICK.metrics)
+    assert len(watch.losses) == QUICK.steps
+    assert sum(watch.losses[-4:]) < sum(watch.losses[:4])
+    still = {name: one for name, one in first.items() if name != "steps_per_second"}
+    assert {name: again[name] for name in still} == pytest.approx(still, nan_ok=True, rel=0, abs=0)
+    segmented = arm in ("gad-lgd", "gad-lgd-large", "modec", "two-anchor-stages")
+    assert math.isnan(first["fast_interval_length"]) != segmented
+    assert arm == "modec" or not segmented or first["fast_interval_length"] == pytest.approx(1)
+
+
+def test_what_is_kept_can_be_looked_at(prepared):
+    watch = Watch(prepared)
+    QUICK.measure("modec", 0, watch)
+    film, strip = watch.kept["test-path"], watch.kept["truth-rendered-error"]
+    assert film.shape == (12, 192, 192, 3)  # 24 pixels, each a square of eight
+    assert film.dtype == strip.dtype == np.uint8
+    blocks = film.reshape(12, 24, 8, 24, 8, 3)
+    assert bool((blocks == blocks[:, :, :1, :, :1]).all())
+    assert strip.shape[1] == 3 * 192 + 2 * 2
+    rows = watch.kept["segments"]
+    assert [row["segment"] for row in rows] == list(range(6))
+    assert sum(row["relative_length"] for row in rows) == pytest.approx(6, abs=1e-3)
+    second = Watch(prepared)
+    QUICK.measure("modec", 1, second)
+    assert second.kept == {}  # one seed's pictures are enough
+
+
+def test_all_arms_begin_with_the_same_still_scene(prepared):
+    capture = QUICK._capture(0)
+    still = load_scene(prepared / "still.safetensors")
+    view = capture.test[3]
+    expected = Player(still).render(view.camera, view.time).colour
+    for arm in ARMS:
+        how = QUICK._training(0, 10.0)
+        training = moving_training(arm, still, capture, QUICK._sizes(capture), how, QUICK.steps)
+        assert torch.equal(Player(training.scene).render(view.camera, view.time).colour, expected)
+        assert training.settings.coarse == 0
+        assert (training.settings.adjustment is not None) == (arm == "modec")
+
+
+def test_the_small_baseline_has_as_many_bytes_as_the_method(tmp_path):
+    """To half a channel of its field, as scenes are stored at the start of motion; the large one has more."""
+    trial = MotionTrial(frames=16, pixels=24, points=240, coarse=1)
+    capture = trial._capture(0)
+    sizes = trial._sizes(capture)
+    trial.prepare(0, tmp_path)
+    still = load_scene(tmp_path / "still.safetensors")
+    size = {}
+    for arm in ARMS:
+        training = moving_training(arm, still, capture, sizes, QUICK._training(0, 1.0), 10)
+        size[arm] = save_scene(tmp_path / "scene.safetensors", training.scene)
+    field = 3 * 32**2 + 3 * 32 * sizes.temporal + 3 * 64**2 + 3 * 64 * sizes.temporal
+    channel = 4 * (field + 2 * sizes.hidden)
+    assert abs(size["4dgs-small"] - size["modec"]) < 0.5 * channel + 4_000  # and what the headers differ by
+    assert size["gad-lgd"] == size["modec"]
+    assert size["4dgs"] > 1.2 * size["modec"]
+    assert scene_settings("4dgs", sizes, 100).local_field.channels == 32
+    assert all(scene_settings(arm, sizes, 100).local_field.channels == 32 for arm in STAGES)
+    assert all(scene_settings(arm, sizes, 100).local_field.channels < 32 for arm in SMALL)
+
+
+def test_fields_keep_the_papers_proportions():
+    trial = MotionTrial()
+    sizes = trial._sizes(made_capture(0, 24, 8, 100))
+    method = scene_settings("modec", sizes, 100)
+    assert method.local_field.spatial == 2 * method.global_field.spatial
+    assert method.local_field.temporal == 12
+    assert method.global_field.temporal == method.segments == 8
+    full = MotionTrial(spatial=64, temporal=100, hidden=128, segments=10)
+    method = scene_settings("modec", full._sizes(made_capture(0, 24, 8, 100)), 100)
+    paper = room.SceneSettings(segments=10)
+    assert method == paper
+
+
+def test_another_seed_measures_something_else(prepared, tmp_path):
+    QUICK.prepare(1, tmp_path)
+    first = QUICK.measure("4dgs", 0, Watch(prepared))
+    assert QUICK.measure("4dgs", 1, Watch(tmp_path))["psnr"] != first["psnr"]
+
+
+def test_a_rate_that_diverges_is_a_result(prepared):
+    trial = dataclasses.replace(QUICK, rate=1e30)
+    found = trial.measure("4dgs", 0, Watch(prepared))
+    assert set(found) == set(trial.metrics)
+    assert math.isnan(found["psnr"]) or found["psnr"] < 10
+
+
+def test_every_arm_is_tuned_over_as_many_rates():
+    for trial in trials.values():
+        assert set(trial.grid) == set(trial.arms) <= set(ARMS)
+        assert len({tuple(points["rate"]) for points in trial.grid.values()}) == 1
+    with pytest.raises(BadInputError, match="rate is tuned by the runner"):
+        MotionTrial.quick().measure("4dgs", 0, Watch(Path()))
+
+
+def test_length_of_the_intervals_of_the_fast_part():
+    """By moments: a thousand times in the first quarter, each with the length of the segment it lies in."""
+    intervals = Intervals(8)
+    assert evaluating.fast_interval_length(intervals) == pytest.approx(1)
+    for borders in ((1, 0.1), (2, 0.22), (1, 0.12), (2, 0.31), (3, 0.36)):
+        intervals.borders[borders[0]] = borders[1]
+        moments = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000 * 0.25
+        lengths = [float(intervals.lengths[intervals.segment(float(time))]) * 8 for time in moments]
+        expected = sum(lengths) / len(lengths)
+        assert evaluating.fast_interval_length(intervals) == pytest.approx(expected, abs=0.01)
+
+
+def test_scores_by_hand():
+    camera = made_capture(0, 12, 24, 240).test[0].camera
+    truth = torch.rand(24, 24, 3, generator=torch.Generator().manual_seed(0)) * 0.8
+    views = [TimedView(camera, 0.0, truth), TimedView(camera, 1.0, truth)]
+    where = torch.zeros(24, 24, dtype=torch.bool)
+    where[:6] = True
+    images = [truth + 0.1, truth + 0.2 * where[..., None]]
+    found = evaluating.score(images, views, [where, where])
+    second = -10 * math.log10(0.04 / 4)
+    assert found.psnr == pytest.approx((20 + second) / 2, abs=1e-3)
+    assert found.moving_psnr == pytest.approx(-10 * math.log10((0.01 + 0.04) / 2), abs=1e-3)
+    assert math.isnan(evaluating.score(images, views).moving_psnr)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"spatial": 1}, "spatial must be at least 2"),
+        ({"segments": 13}, "at most half of the frames, 12, got 13"),
+        ({"gates": "three"}, "unknown gates 'three'"),
+        ({"rate": 0.0}, "rate must be above 0"),
+        ({"voxel": -1.0}, "voxel must be above 0"),
+        ({"masks": True}, "masks and longest are for the user's frames"),
+        ({"data": "/nowhere/at/all"}, "data must be a folder"),
+    ],
+)
+def test_settings_that_cannot_work(changes, words):
+    with pytest.raises(BadInputError, match=words):
+        MotionTrial(**changes).check()
+
+
+def test_unknown_format(tmp_path):
+    with pytest.raises(BadInputError, match="unknown format 'nerf'"):
+        MotionTrial(data=str(tmp_path), format="nerf").check()
+
+
+def test_a_users_own_frames(hypernerf_folder, tmp_path):
+    trial = dataclasses.replace(
+        QUICK, data=str(hypernerf_folder), masks=True, voxel=0.3, segments=4, longest=20
+    )
+    trial.check()
+    trial.prepare(0, tmp_path)
+    for arm in ("4dgs-small", "modec"):
+        found = trial.measure(arm, 0, Watch(tmp_path))
+        assert found["psnr"] > 5
+        assert math.isnan(found["moving_psnr"])
+        assert math.isnan(found["fast_interval_length"])
+    assert str(hypernerf_folder) in trial.scale()
+
+
+def test_card_fits_the_trials():
+    card = load_card(Path(room.__file__).parent)
+    for claim in card.tested:
+        kind = trials[claim.trial]
+        assert claim.metric in kind.metrics, claim.name
+        assert claim.arm in kind.arms, claim.name
+        assert claim.against in (*kind.arms, None), claim.name
+
+
+def test_the_commands_of_untested_claims_name_real_settings():
+    card = load_card(Path(room.__file__).parent)
+    known = {field.name.replace("_", "-") for field in dataclasses.fields(MotionTrial)}
+    for claim in card.claims:
+        if claim.command:
+            words = [word.removeprefix("--") for word in claim.command.split() if word.startswith("--")]
+            assert words
+            assert set(words) <= known, claim.name
+
+
+def test_the_cards_snippet_works(hypernerf_folder, tmp_path, capsys):
+    card = load_card(Path(room.__file__).parent)
+    code = card.use.python.replace('Path("vrig-chicken")', f"Path({str(hypernerf_folder)!r})")
+    code = code.replace("TrainingSettings()", "TrainingSettings(batch=1).scaled(4)").replace(
+        "segments=10", "segments=4"
+    )
+    code = code.replace('Path("scene.safetensors")', f"Path({str(tmp_path / 'scene.safetensors')!r})")
+    code = code.replace("anchors, settings, box_around", "anchors, settings, box_around").replace(
+        "0.01", "0.3"
+    )
+    exec(compile(code, "card.toml", "exec"), {})
+    assert (tmp_path / "scene.safetensors").stat().st_size == int(capsys.readouterr().out.split()[0])
+
+
+def test_trials_and_deeds_are_read_without_torch():
+    code = (
+        "import sys, papertrial.scenes.modec_gs.trial, papertrial.scenes.modec_gs.apply;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_room_exports_what_it_names():
+    assert all(getattr(room, name) is not None for name in room.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Modec'"):
+        _ = room.Modec

@@ -1,0 +1,65 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from papertrial.errors import BadInputError
+from papertrial.scenes.modec_gs import check_views
+from papertrial.scenes.modec_gs.views import spread_times, warn_of_unseen_times
+
+
+def test_good_frames_pass(views):
+    check_views(views, 6)
+
+
+def at(views, place, **changes):
+    return [one._replace(**changes) if number == place else one for number, one in enumerate(views)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda views: views[:1], "2 frames or more, got 1"),
+        (lambda views: at(views, 3, time=1.5), "within 0 and 1 .*, frame 3 has 1.5"),
+        (lambda views: at(views, 3, time=math.nan), "frame 3 has nan"),
+        (lambda views: at(views, 3, time=0.0), "in the order of time, frame 3 has 0.0 after"),
+        (lambda views: views[::-1], "in the order of time, frame 1"),
+        (
+            lambda views: [one._replace(time=0.5) for one in views],
+            "6 segments need 12 moments or more, there are 1",
+        ),
+        (lambda views: at(views, 2, image=torch.rand(24, 20, 3)), "one size, these have 20 x 24, 24 x 24"),
+        (lambda views: [one._replace(image=torch.rand(20, 20, 3)) for one in views], "is held against"),
+        (lambda views: at(views, 0, image=torch.full((24, 24, 3), 2.0)), "must lie within 0 and 1"),
+    ],
+)
+def test_frames_that_cannot_be_trained_on(views, spoil, words):
+    with pytest.raises(BadInputError, match=words):
+        check_views(spoil(views), 6)
+
+
+def test_frames_that_are_all_the_same_show_no_motion(views):
+    still = [one._replace(image=views[0].image) for one in views]
+    with pytest.warns(UserWarning, match="no motion found: all 12 images are the same"):
+        check_views(still, 6)
+
+
+def test_times_are_spread():
+    assert spread_times([4.0, 6.0, 14.0]) == pytest.approx([0.0, 0.2, 1.0])
+    for moments in ([], [3.0, 3.0]):
+        with pytest.raises(BadInputError, match="two different moments"):
+            spread_times(moments)
+
+
+def test_unseen_times_are_told(views):
+    test = [views[0], views[1]._replace(time=0.123)]
+    with pytest.warns(UserWarning, match="1 of 2 test frames are at times never trained on .* 0.1230"):
+        warn_of_unseen_times(views, test)
+    warn_of_unseen_times(views, views[::3])  # and nothing where all are
+
+
+def test_a_camera_of_another_size_is_named(views):
+    camera = replace(views[0].camera, width=20, height=20)
+    with pytest.raises(BadInputError, match=r"'train_0\.0000'"):
+        check_views(at(views, 0, camera=camera), 6)
