@@ -33,6 +33,8 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "grounding": ((),),
     "site": ((),),
     "splatting": ((),),
+    "room_2dgs": ((),),
+    "modec_gs": ((),),
 }
 HEAD = """\
 # Speed, side by side

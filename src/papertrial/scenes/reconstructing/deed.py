@@ -45,7 +45,7 @@ class Reconstruct(Deed):
         longest: pixels of the longer side that photographs are shrunk to; 0 keeps them.
         hold_out: keep every so many photographs for measuring; 0 trains on all of them.
         seed: of all that is drawn.
-        backend: of the rasteriser: auto, numba (CPU), torch (any device).
+        backend: of the rasteriser: auto, numba (CPU), torch (any device), gsplat (CUDA, Gaussians).
         device: where to fit: cpu, or cuda.
         preview_every: steps between pictures; a twentieth of the run if not given.
         mesh: fuse the depth of all photographs into mesh.ply.
