@@ -87,7 +87,7 @@ def _choose(deed: str, rooms: Sequence[Room], method: str | None) -> Room:
         return names[method]
     offered = {one: room for room in rooms for one in room.deeds()[deed].methods}
     if method not in offered:
-        raise unknown(f"method for {deed}", method, [*names, *offered])
+        raise unknown(f"method for {deed}", method, sorted({*names, *offered}))
     return offered[method]
 
 

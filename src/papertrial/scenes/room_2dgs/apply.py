@@ -21,7 +21,8 @@ else:  # help is read without torch, and a protocol cannot be checked at run tim
 _COMPARED_PIXELS = 2048  # that a step holds against the neighbouring view
 _FEWEST_VIEWS = 2  # of which one can be held against another
 # 700 steps on a room of 64 pixels, F within 5 cm at rates 1, 2, 4, 6, 8, 10: 0.10, 0.14, 0.28, 0.37, 0.51, 0.65 to 0.71
-_MOST_RATE = 10.0
+# with both priors. Without either of them some rooms collapse at 10, and none did at 5.
+_MOST_RATE, _MOST_RATE_ALONE = 10.0, 5.0
 _LONG, _PLAIN_RATE = 10_000, 2.0  # plain: 20.1, 22.2, 22.7 dB at 1, 2, 4, and F 0.18, 0.17, 0.16
 _NEAR = 0.2  # depth up to which nothing is drawn, as in the original kernels
 _NEAR_SHARE = 0.1  # of the scene's extent, where that is less
@@ -45,7 +46,8 @@ class ReconstructRoom(Reconstruct):
         multi_view: hold neighbouring views against each other (room_2dgs).
         depth_ratio: the surface's depth: 1 for the median along each ray (bounded scenes), 0 for the mean.
         rate: multiplies the learning rates, which are for 30,000 iterations. If not given, those of room_2dgs rise in
-            proportion for shorter runs, to ten times at most; those of plain splats are doubled below 10,000.
+            proportion for shorter runs, to ten times at most (five without both priors); those of plain splats are
+            doubled below 10,000.
     """
 
     algorithm: Literal["room_2dgs", "2dgs", "3dgs"] = "room_2dgs"
@@ -116,10 +118,13 @@ class ReconstructRoom(Reconstruct):
         from papertrial.scenes.room_2dgs.scene import SeedScene
         from papertrial.scenes.room_2dgs.settings import ITERATIONS, SeedSettings
 
+        priors = self._priors(capture)
+        depths, normals = priors.counts
+        most = _MOST_RATE if depths and normals else _MOST_RATE_ALONE
         base = SeedSettings(
             voxel=self.seed_voxel,
             depth_ratio=self.depth_ratio,
-            rate=self.rate or min(_MOST_RATE, max(1.0, ITERATIONS / self.iterations)),
+            rate=self.rate or min(most, max(1.0, ITERATIONS / self.iterations)),
             rules=_rules(capture, "surfel"),
         )
         scaled = base.for_iterations(self.iterations)
@@ -134,7 +139,6 @@ class ReconstructRoom(Reconstruct):
             settings,
             track_lengths=None if capture.track_lengths is None else capture.track_lengths.to(self.device),
         )
-        priors = self._priors(capture)
         fitted = SeedFit(scene, capture.views, settings)
         terms, told = self._terms(capture, fitted, priors)
         fitted.terms = terms
@@ -143,7 +147,6 @@ class ReconstructRoom(Reconstruct):
         def write(path: Any) -> int:
             return write_baked(path, bake(scene.decode, cameras), "surfel")
 
-        depths, normals = priors.counts
         facts: dict[str, Fact] = {
             "seeds_at_start": len(scene.anchors),
             "priors": priors.origin,
