@@ -14,7 +14,7 @@ from papertrial.scenes.colmap import Posed
 from papertrial.scenes.fitting import Fitted, fit
 from papertrial.scenes.plain_splats import PlainFit, PlainSettings
 from papertrial.scenes.room_2dgs import ArmSettings, SeedFit, SeedScene, SeedSettings, make_fit
-from papertrial.scenes.room_2dgs.arms import ARMS, scaled_rates, surfels_of
+from papertrial.scenes.room_2dgs.arms import ARMS, surfels_of
 from papertrial.scenes.room_2dgs.settings import MultiViewSettings, PriorSettings
 from papertrial.scenes.scaffold import GrowthSettings, largest_weights
 from papertrial.scenes.splatting import Rules
@@ -164,7 +164,7 @@ def test_steps_follow_the_length_of_a_run():
     assert whole.for_iterations(30_000) == whole
     assert (tenth.seeds.normal_start, tenth.seeds.rate_steps, tenth.seeds.growth.stop) == (700, 3000, 1500)
     assert (tenth.priors.start, tenth.multi_view.start, tenth.plain.normal_start) == (10, 750, 700)
-    doubled = scaled_rates(whole.plain.rates, 2.0)
+    doubled = whole.plain.rates.times(2.0)
     assert doubled.position == 2 * whole.plain.rates.position
     assert doubled.rotation == 2 * whole.plain.rates.rotation
 

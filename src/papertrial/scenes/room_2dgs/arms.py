@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from papertrial.errors import unknown
 from papertrial.scenes.cameras import Camera
 from papertrial.scenes.colmap import Posed
-from papertrial.scenes.plain_splats import PlainFit, PlainSettings, Rates, SplatScene
+from papertrial.scenes.plain_splats import PlainFit, PlainSettings, SplatScene
 from papertrial.scenes.plain_splats.fitting import LossTerm
 from papertrial.scenes.room_2dgs.consistency import Look, MultiViewTerm
 from papertrial.scenes.room_2dgs.fitting import SeedFit
@@ -127,11 +127,6 @@ def _terms(
     if arm != "no-mv":
         terms.append(MultiViewTerm(views, look, settings.multi_view, settings.seeds.seed))
     return terms
-
-
-def scaled_rates(rates: Rates, factor: float) -> Rates:
-    """Return plain 2DGS's learning rates, all multiplied."""
-    return Rates(**{one.name: factor * getattr(rates, one.name) for one in fields(Rates)})
 
 
 def surfels_of(fitted: SeedFit | PlainFit) -> int:

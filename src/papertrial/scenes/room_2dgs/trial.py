@@ -234,7 +234,7 @@ class RoomTrial(Trial):
     def _settings(self, seed: int) -> ArmSettings:
         """Return the settings of all arms for this run."""
         from papertrial.scenes.plain_splats import DensifySettings, PlainSettings, Rates
-        from papertrial.scenes.room_2dgs.arms import ArmSettings, scaled_rates
+        from papertrial.scenes.room_2dgs.arms import ArmSettings
         from papertrial.scenes.room_2dgs.settings import NEAR, MultiViewSettings, PriorSettings, SeedSettings
         from papertrial.scenes.splatting import Rules
 
@@ -248,7 +248,7 @@ class RoomTrial(Trial):
         }
         short = {"reset_interval": None, "large": math.inf} if self.iterations < _LONG else {}
         plain = PlainSettings(
-            rates=scaled_rates(Rates(), 1.0 if self.rate is None else self.rate),
+            rates=Rates().times(1.0 if self.rate is None else self.rate),
             densify=replace(DensifySettings(), most=self.surfels or None, **short),
             **common,
         )
