@@ -7,7 +7,14 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from papertrial.scenes.splatting.kernel_basis import LEAST_ALPHA, SLACK, SURFEL, jit
+from papertrial.scenes.splatting.kernel_basis import (
+    LEAST_ALPHA,
+    SLACK,
+    SURFEL,
+    TO_FEATURES,
+    TO_OPACITY,
+    jit,
+)
 
 _BLUR = 0.3
 _MARGIN = 0.15
@@ -80,6 +87,7 @@ def _rotation_backward(quat: Any, norm: float, grad: Any, out: Any) -> None:
 @no_type_check
 def project(
     kind: int,
+    band: int,
     first: int,
     last: int,
     means: Any,
@@ -112,11 +120,13 @@ def project(
         _turn(viewmat, world, axes)
         if kind == SURFEL:
             _project_surfel(axes, c, scales[n], intrinsics, screen[n])
-            low, high = _surfel_rows(screen[n], reach[n])
+            left, right = _surfel_extent(screen[n], reach[n], 0)
+            low, high = _surfel_extent(screen[n], reach[n], 1)
         else:
             _project_gaussian(axes, c, scales[n], intrinsics, width, height, screen[n])
-            low, high = _gaussian_rows(screen[n], reach[n])
-        if high >= 0.0 and low <= height:
+            left, right = _gaussian_extent(screen[n], reach[n], 0)
+            low, high = _gaussian_extent(screen[n], reach[n], 1)
+        if high >= 0.0 and low <= height and right >= -SLACK and left <= width + SLACK:
             rows[n, 0] = max(0, math.ceil(max(low, 0.0) - 0.5 - SLACK))
             rows[n, 1] = min(height, math.floor(min(high, float(height)) + 0.5 + SLACK))
 
@@ -157,15 +167,16 @@ def _project_surfel(axes: Any, c: Any, scale: Any, intrinsics: Any, out: Any) ->
 
 @jit
 @no_type_check
-def _surfel_rows(t: Any, reach: float) -> tuple[float, float]:
+def _surfel_extent(t: Any, reach: float, axis: int) -> tuple[float, float]:
+    """Return between which columns (axis 0) or rows (axis 1) alpha can reach 1/255."""
     norm = reach * (t[6] * t[6] + t[7] * t[7]) - t[8] * t[8]
     if norm >= 0.0:
         return -np.inf, np.inf
-    middle = (reach * (t[3] * t[6] + t[4] * t[7]) - t[5] * t[8]) / norm
-    half = middle * middle - (reach * (t[3] * t[3] + t[4] * t[4]) - t[5] * t[5]) / norm
-    half = math.sqrt(max(half, 0.0))
+    a, b, c = t[3 * axis], t[3 * axis + 1], t[3 * axis + 2]
+    middle = (reach * (a * t[6] + b * t[7]) - c * t[8]) / norm
+    half = math.sqrt(max(middle * middle - (reach * (a * a + b * b) - c * c) / norm, 0.0))
     circle = math.sqrt(reach / 2)
-    return min(middle - half, t[10] - circle), max(middle + half, t[10] + circle)
+    return min(middle - half, t[9 + axis] - circle), max(middle + half, t[9 + axis] + circle)
 
 
 @jit
@@ -194,17 +205,20 @@ def _project_gaussian(
 
 @jit
 @no_type_check
-def _gaussian_rows(s: Any, reach: float) -> tuple[float, float]:
-    half = math.sqrt(reach * s[2] / (s[2] * s[4] - s[3] * s[3]))
-    return s[1] - half, s[1] + half
+def _gaussian_extent(s: Any, reach: float, axis: int) -> tuple[float, float]:
+    """Return between which columns (axis 0) or rows (axis 1) alpha can reach 1/255."""
+    half = math.sqrt(reach * s[4 - 2 * axis] / (s[2] * s[4] - s[3] * s[3]))
+    return s[axis] - half, s[axis] + half
 
 
 @jit
 @no_type_check
 def project_backward(
     kind: int,
+    band: int,
     first: int,
     last: int,
+    order: Any,
     means: Any,
     quats: Any,
     scales: Any,
@@ -213,58 +227,59 @@ def project_backward(
     width: int,
     height: int,
     screen: Any,
-    rows: Any,
-    to_screen: Any,
+    places: Any,
+    gradients: Any,
     to_means: Any,
     to_quats: Any,
     to_scales: Any,
+    to_opacities: Any,
+    to_features: Any,
     to_probe: Any,
 ) -> None:
-    """Add the gradients of means, quaternions, scales and places on the screen of primitives `first` to `last`."""
-    g, c, to_c = np.empty(screen.shape[1]), np.empty(3), np.empty(3)
+    """Write the gradients of the primitives that lie from `first` to `last` in the order of depth.
+
+    What the bands of the image gave to a primitive is summed here, and chained from its projection to its own numbers.
+    """
+    channels = to_features.shape[1]
+    g, c, to_c = np.empty(gradients.shape[2]), np.empty(3), np.empty(3)
     world, axes = np.empty((3, 3)), np.empty((3, 3))
     to_axes, to_world = np.empty((3, 3)), np.empty((3, 3))
-    for n in range(first, last):
-        if rows[n, 0] >= rows[n, 1]:
-            continue
+    to_quat, to_scale, to_place = np.empty(4), np.empty(3), np.empty(2)
+    for k in range(first, last):
+        n = order[k]
         g[:] = 0.0
-        to_c[:] = 0.0
-        to_axes[:] = 0.0
-        for band in range(to_screen.shape[0]):
-            for i in range(g.shape[0]):
-                g[i] += to_screen[band, n, i]
+        for one in range(places.shape[0]):
+            place = places[one, k]
+            if place >= 0:
+                for column in range(len(g)):
+                    g[column] += gradients[one, place, column]
+        to_opacities[n] = g[TO_OPACITY]
+        for channel in range(channels):
+            to_features[n, channel] = g[TO_FEATURES + channel]
+        to_c[:], to_axes[:], to_quat[:], to_scale[:], to_place[:] = 0.0, 0.0, 0.0, 0.0, 0.0
         _to_camera(viewmat, means[n], c)
         norm = _rotation(quats[n], world)
         _turn(viewmat, world, axes)
         if kind == SURFEL:
-            _surfel_backward(
-                screen[n], g, axes, scales[n], intrinsics, to_axes, to_c, to_scales[n], to_probe[n]
-            )
+            _surfel_backward(screen[n], g, axes, scales[n], intrinsics, to_axes, to_c, to_scale, to_place)
         else:
+            size = width, height
             _gaussian_backward(
-                screen[n],
-                g,
-                axes,
-                c,
-                scales[n],
-                intrinsics,
-                width,
-                height,
-                to_axes,
-                to_c,
-                to_scales[n],
-                to_probe[n],
+                screen[n], g, axes, c, scales[n], intrinsics, size, to_axes, to_c, to_scale, to_place
             )
         for i in range(3):
-            for k in range(3):
-                to_means[n, i] += viewmat[k, i] * to_c[k]
+            to_means[n, i] = viewmat[0, i] * to_c[0] + viewmat[1, i] * to_c[1] + viewmat[2, i] * to_c[2]
+            to_scales[n, i] = to_scale[i]
             for j in range(3):
                 to_world[i, j] = (
                     viewmat[0, i] * to_axes[0, j]
                     + viewmat[1, i] * to_axes[1, j]
                     + viewmat[2, i] * to_axes[2, j]
                 )
-        _rotation_backward(quats[n], norm, to_world, to_quats[n])
+        _rotation_backward(quats[n], norm, to_world, to_quat)
+        for i in range(4):
+            to_quats[n, i] = to_quat[i]
+        to_probe[n, 0], to_probe[n, 1] = to_place[0], to_place[1]
 
 
 @jit
@@ -313,8 +328,7 @@ def _gaussian_backward(
     c: Any,
     scale: Any,
     intrinsics: Any,
-    width: int,
-    height: int,
+    size: tuple[int, int],
     to_axes: Any,
     to_c: Any,
     to_scale: Any,
@@ -325,9 +339,9 @@ def _gaussian_backward(
     cx, cy = intrinsics[0, 2], intrinsics[1, 2]
     z = c[2]
     true_u, true_v = c[0] / z, c[1] / z
-    wide, high = _MARGIN * width / fx, _MARGIN * height / fy
-    u = min(max(true_u, -(cx / fx + wide)), (width - cx) / fx + wide)
-    v = min(max(true_v, -(cy / fy + high)), (height - cy) / fy + high)
+    wide, high = _MARGIN * size[0] / fx, _MARGIN * size[1] / fy
+    u = min(max(true_u, -(cx / fx + wide)), (size[0] - cx) / fx + wide)
+    v = min(max(true_v, -(cy / fy + high)), (size[1] - cy) / fy + high)
     to_probe[0], to_probe[1] = g[0], g[1]
     # the gradient of the covariance is -C G C, with the conic C and half of the mixed gradient on either side
     a, b, d = s[2], s[3], s[4]
