@@ -165,6 +165,24 @@ def test_a_video_plays_in_its_cell(open_page, pictured, plays_h264, until):
     until(lambda: first.evaluate("one => one.currentTime > 0.2"))
 
 
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_a_video_shows_a_still_before_it_plays(open_page, pictured, until, media):
+    """The clip itself is held back: what is seen is the poster, on paper too."""
+    pictured(videos=True)
+    page = open_page("/papers/lab_paper/")
+    page.emulate_media(media=media)
+    video = page.locator("table.sheet video").first
+    video.evaluate("one => { one.removeAttribute('src'); one.load(); }")
+    assert video.get_attribute("poster").startswith("data:image/")
+    video.scroll_into_view_if_needed()
+
+    def middle():
+        box = Image.open(io.BytesIO(video.screenshot())).convert("RGB")
+        return box.getpixel((box.width // 2, box.height // 3))
+
+    until(lambda: near(middle(), RED))
+
+
 def test_two_videos_play_pause_and_jump_in_step(open_page, pictured, plays_h264, until):
     pictured(videos=True)
     page = open_page("/papers/lab_paper/")

@@ -18,6 +18,7 @@ from papertrial.trial.card import Claim
 from papertrial.trial.embedding import media_tag
 from papertrial.trial.evidence import Evidence
 from papertrial.trial.files import to_json
+from papertrial.trial.posters import poster
 from papertrial.trial.sheets import media_kind
 from papertrial.trial.summary import PaperSummary, TrialSummary
 
@@ -132,7 +133,7 @@ def _artifact(address: Address, name: str, trial: TrialSummary, path: Path) -> M
     if kind == "picture":
         return Markup('<a href="{0}"><img src="{0}" alt="{1}" loading="lazy"></a>').format(target, says)
     if kind == "video":
-        return media_tag(kind, target, says)
+        return media_tag(kind, target, says, poster(trial.folder / path))
     return Markup('<a href="{}">{}</a>').format(target, path.name)
 
 

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from papertrial.trial.formats import number
 from papertrial.trial.media import MEDIA_TYPES
+from papertrial.trial.posters import poster
 from papertrial.trial.sheets import contact_sheets, media_kind
 from papertrial.trial.summary import PaperSummary, TrialSummary
 
@@ -103,19 +104,27 @@ def _inside(says: str, file: Path) -> Markup:
     if kind is not None:
         content = base64.b64encode(file.read_bytes()).decode()
         source = f"data:{MEDIA_TYPES[file.suffix.lower()]};base64,{content}"
-        return media_tag(kind, source, says)
+        return media_tag(kind, source, says, poster(file) if kind == "video" else None)
     text = file.read_text(encoding="utf-8", errors="replace")
     body = _table(list(csv.DictReader(text.splitlines()))) if file.suffix == ".csv" else _text(text)
     return Markup("<details><summary>{}</summary>{}</details>").format(says, body)
 
 
-def media_tag(kind: str, source: str, says: str) -> Markup:
-    """Return a picture or a video, which is silent, loops, and starts when its reader wants it to."""
+def media_tag(kind: str, source: str, says: str, still: str | None = None) -> Markup:
+    """Return a picture or a video, which is silent, loops, and starts when its reader wants it to.
+
+    Args:
+        kind: "picture" or "video".
+        source: its address.
+        says: what it is called.
+        still: address of the picture that a video shows before it plays.
+    """
     if kind == "picture":
         return Markup('<img src="{}" alt="{}">').format(source, says)
+    before = Markup("") if still is None else Markup(' poster="{}"').format(still)
     return Markup(
-        '<video src="{}" controls loop muted playsinline preload="metadata" aria-label="{}"></video>'
-    ).format(source, says)
+        '<video src="{}"{} controls loop muted playsinline preload="metadata" aria-label="{}"></video>'
+    ).format(source, before, says)
 
 
 def _text(text: str) -> Markup:

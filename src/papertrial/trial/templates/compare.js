@@ -84,7 +84,8 @@ for (const table of document.querySelectorAll("table[data-sheet]")) {
   const copy = (found) => {
     if (!found) return make("span", {});
     if (found.tagName === "IMG") return make("img", { src: found.src, alt: found.alt, draggable: false });
-    const video = make("video", { src: found.src, muted: true, playsInline: true, preload: "auto" });
+    const { src, poster } = found;
+    const video = make("video", { src, poster, muted: true, playsInline: true, preload: "auto" });
     video.setAttribute("aria-label", found.getAttribute("aria-label"));
     return video;
   };
