@@ -9,8 +9,7 @@ import sys
 import pytest
 import torch
 
-from papertrial.efficient.hadamard_kernels import over_rows
-from papertrial.threads import threads_sleep
+from papertrial.threads import over_rows, threads_sleep
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 _POLICY = "OMP_WAIT_POLICY"
+# Below this a second thread costs more than it saves, by whether torch's threads sleep: if not, ours waits for the core
+# that one of them holds.
+_ELEMENTS_A_THREAD = {True: 1 << 18, False: 1 << 23}
 
 
 def let_threads_sleep() -> None:
@@ -21,3 +27,30 @@ def let_threads_sleep() -> None:
 def threads_sleep() -> bool:
     """Return whether torch's threads sleep while they wait."""
     return os.environ.get(_POLICY, "").lower() == "passive"
+
+
+@cache
+def workers(count: int) -> ThreadPoolExecutor:
+    """Return the process's own `count` threads for compiled kernels that let go of the interpreter's lock.
+
+    All callers share them: work that waited for further work of the same threads could wait for ever.
+    """
+    return ThreadPoolExecutor(count, thread_name_prefix="papertrial-kernel")
+
+
+def over_rows(work: Callable[[slice], None], shape: tuple[int, ...], *, least: int | None = None) -> None:
+    """Run `work` on slices of the rows of a (rows, n) array, on as many threads as torch uses.
+
+    No thread gets fewer than `least` elements, so small arrays are done by the calling one alone; if not given, what
+    pays depends on whether torch's threads sleep.
+    """
+    import torch  # here, for `let_threads_sleep` comes before it
+
+    rows, n = shape
+    least = _ELEMENTS_A_THREAD[threads_sleep()] if least is None else least
+    threads = max(1, min(torch.get_num_threads(), rows, rows * n // least))
+    if threads == 1:
+        work(slice(0, rows))
+        return
+    edges = [rows * part // threads for part in range(threads + 1)]
+    list(workers(threads).map(work, map(slice, edges[:-1], edges[1:])))

@@ -9,8 +9,6 @@ prove that two arrays differ would take the values one by one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, no_type_check
 
 import numpy as np
@@ -19,13 +17,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from papertrial.threads import threads_sleep
+from papertrial.threads import over_rows
 
 _U = np.uint64
 _LANES = 8
-# Below this a second thread costs more than it saves. torch's own threads spin for some milliseconds after each of its
-# operations, unless they are told to sleep; ours would wait for the cores that they hold.
-_ELEMENTS_A_THREAD = {True: 1 << 18, False: 1 << 23}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -183,24 +178,3 @@ def hadamard_rows(source: torch.Tensor, scale: float) -> torch.Tensor:
     factor = wide.numpy().dtype.type(scale)
     over_rows(lambda rows: transform_rows(wide[rows].numpy(), target[rows].numpy(), factor), wide.shape)
     return target.to(source.dtype)
-
-
-def over_rows(work: Callable[[slice], None], shape: tuple[int, ...], *, least: int | None = None) -> None:
-    """Run `work` on slices of the rows of a (rows, n) array, on as many threads as torch uses.
-
-    No thread gets fewer than `least` elements, so small arrays are done by the calling one alone; if not given, what
-    pays depends on whether torch's threads sleep (`papertrial.threads`).
-    """
-    rows, n = shape
-    least = _ELEMENTS_A_THREAD[threads_sleep()] if least is None else least
-    threads = max(1, min(torch.get_num_threads(), rows, rows * n // least))
-    if threads == 1:
-        work(slice(0, rows))
-        return
-    edges = [rows * part // threads for part in range(threads + 1)]
-    list(_pool(threads).map(work, map(slice, edges[:-1], edges[1:])))
-
-
-@lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="papertrial-hadamard")

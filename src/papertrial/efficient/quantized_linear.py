@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import cast
 
 import torch
@@ -14,6 +12,7 @@ from torch.nn import functional as F
 
 from papertrial.efficient.packing import check_packed_bits, pack_codes, packed_width, unpack_codes
 from papertrial.errors import BadInputError
+from papertrial.threads import workers
 
 _FEW_ROWS = 4  # up to here the packed product is bound by bytes and beats unpacking for a matrix product
 _LEAST_ACTIVATION = 1e-5
@@ -244,13 +243,8 @@ def packed_product(inputs: Float[Tensor, "rows inputs"], layer: QuantLinear) -> 
         for row in range(len(x))
         for first in range(0, layer.out_features, share)
     ]
-    list(_pool(threads).map(lambda task: work(*task), tasks))
+    list(workers(threads).map(lambda task: work(*task), tasks))
     return output
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="packed-product")
 
 
 def check_group_size(group_size: int, in_features: int, name: str = "the layer") -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from papertrial.errors import BadInputError
 from papertrial.serving.kernels import attend_run
+from papertrial.threads import workers
 
 
 def naive_attention(
@@ -121,12 +120,7 @@ def over_heads(work: Callable[[tuple[int, int]], None], pairs: Sequence[tuple[in
         for pair in pairs:
             work(pair)
     else:
-        list(_pool(threads).map(work, pairs))
-
-
-@lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="papertrial-decode")
+        list(workers(threads).map(work, pairs))
 
 
 def group_size(query_heads: int, kv_heads: int) -> int:

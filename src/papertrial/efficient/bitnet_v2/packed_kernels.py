@@ -16,7 +16,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from papertrial.efficient.hadamard_kernels import compiled, over_rows, transform_row
+from papertrial.efficient.hadamard_kernels import compiled, transform_row
+from papertrial.threads import over_rows
 
 _COLUMNS = 32  # bytes of a packed row that are taken at once: one AVX2 register
 _CHUNK = 64 * _COLUMNS  # after so many columns an int16 lane may be full: 64 · 2 · 2 · 128 = 2^15

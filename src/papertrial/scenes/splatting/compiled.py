@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from papertrial.scenes.splatting.kernel_basis import (
     padded,
 )
 from papertrial.scenes.splatting.primitives import Primitives, RenderOut, Rules
+from papertrial.threads import workers
 
 
 def rasterize_compiled(
@@ -69,7 +68,7 @@ def rasterize_compiled(
 def warm_up() -> None:
     """Compile the kernels, or load them from the disk, so that a clock may start after it.
 
-    Takes some ten seconds the first time on a machine and a second or two in every later process; nothing where
+    Takes some fifteen seconds the first time on a machine and a second or two in every later process; nothing where
     the process has rendered before. Both kinds of primitives are ready afterwards, in float32: float64 is compiled
     for itself when it is first met. The compiled code is kept beside the kernels' source, or in the user's cache
     folder where that cannot be written to (NUMBA_CACHE_DIR moves it).
@@ -166,12 +165,7 @@ def _side_by_side(kernel: Callable[..., None], kind: int, count: int, given: Seq
             kernel(*part)
 
     others = torch.get_num_threads() - 1
-    waiting = [_workers(others).submit(work) for _ in range(others)]
+    waiting = [workers(others).submit(work) for _ in range(others)]
     work()
     for one in waiting:
         one.result()
-
-
-@cache
-def _workers(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="splatting")
