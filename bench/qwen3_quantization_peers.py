@@ -14,6 +14,10 @@ import sys
 import tempfile
 import time
 import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
 
 HIDDEN, FFN, QUERIES, KEYS = 1024, 3072, 2048, 1024
 SETS = (
@@ -107,10 +111,10 @@ def gptq(rounds: int) -> None:
         print(f"| {name} | {statistics.median(seconds[name]):.2f} | {faster:.1f} | {mean:.2e} | {shown} |")
 
 
-def awq(rounds: int) -> None:
+def awq(rounds: int, sequences: int, length: int) -> None:
     """Time AWQ on a model of one layer: without the clip search, which the peer lacks, and with it.
 
-    Half the widths of Qwen3-0.6B and 8 sequences: at full widths the peer takes minutes for its 60 candidates.
+    Half the widths of Qwen3-0.6B: at full widths the peer takes minutes for its 60 candidates.
     """
     warnings.simplefilter("ignore")
     import torch
@@ -119,7 +123,6 @@ def awq(rounds: int) -> None:
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
     from loguru import logger
-    from transformers import Qwen3Config, Qwen3ForCausalLM
 
     from papertrial.data.tokens import byte_tokenizer
     from papertrial.efficient.qwen3_quantization.quantize import quantize_model
@@ -128,26 +131,8 @@ def awq(rounds: int) -> None:
     logger.remove()
     # On a machine without an accelerator the peer stops at pinning its cache; left where it is, it runs on.
     torch.Tensor.pin_memory = lambda tensor, *_, **__: tensor
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=512,
-        hidden_size=HIDDEN // 2,
-        intermediate_size=FFN // 2,
-        num_hidden_layers=1,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=128,
-    )
-    base = Qwen3ForCausalLM(config).eval()
-    with torch.no_grad():
-        base.model.layers[0].input_layernorm.weight[:4] *= 30
-        base.model.layers[0].post_attention_layernorm.weight[:4] *= 30
-    folder = (
-        tempfile.TemporaryDirectory()
-    )  # the peer reads the configuration again, from where the model lies
-    base.save_pretrained(folder.name)
-    base = Qwen3ForCausalLM.from_pretrained(folder.name).eval()
-    sequences, length = 8, 128
+    folder = tempfile.TemporaryDirectory()
+    base = one_layer(folder.name)
     ids = torch.randint(512, (sequences, length))
     rows = Dataset.from_dict({"input_ids": ids.tolist(), "attention_mask": torch.ones_like(ids).tolist()})
 
@@ -169,51 +154,101 @@ def awq(rounds: int) -> None:
         )
         return model
 
-    def ours(clip: bool, searched: int = sequences) -> Qwen3ForCausalLM:
+    def ours(clip: bool, searched: int | None) -> Qwen3ForCausalLM:
         model = copy.deepcopy(base)
-        settings = QuantizationSettings("awq", 4, 128, clip=clip, search_sequences=searched)
-        quantize_model(model, settings, ids, batch_size=min(8, searched))  # whole batches are looked at
+        quantize_model(model, QuantizationSettings("awq", 4, 128, clip=clip, search_tokens=searched), ids)
         return model
 
+    default = QuantizationSettings().search_tokens
     contestants = {
         "llmcompressor 0.14.0.1": peer,
-        "papertrial, scales alone": lambda: ours(False),
-        "papertrial, scales and clipping": lambda: ours(True),
-        "papertrial, both, scales searched on 2 sequences": lambda: ours(True, 2),
+        "papertrial, scales alone, all tokens": lambda: ours(False, None),
+        "papertrial, scales and clipping, all tokens": lambda: ours(True, None),
+        f"papertrial, scales alone, {default} tokens or more": lambda: ours(False, default),
+        f"papertrial, scales and clipping, {default} tokens or more (default)": lambda: ours(True, default),
     }
-    with torch.no_grad():
-        whole = base.model(ids).last_hidden_state
-        errors = {}
-        for name, run in contestants.items():
-            with contextlib.redirect_stdout(sys.stderr):
-                quantised = run()
-            hidden = quantised.model(ids).last_hidden_state
-            errors[name] = float((hidden - whole).square().sum() / whole.square().sum())
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    busy: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            start, started = time.perf_counter(), time.process_time()
-            with contextlib.redirect_stdout(sys.stderr):
-                run()
-            seconds[name].append(time.perf_counter() - start)
-            busy[name].append(time.process_time() - started)
+    errors: dict[str, str] = {}
+    with torch.no_grad():
+        ids_unread = torch.randint(512, (8, length))
+        whole = [base.model(some).last_hidden_state for some in (ids[:64], ids_unread)]
+        ours(True, default)  # compiled loops
+        peer() if rounds > 1 else None
+        for _ in range(rounds):
+            for name, run in contestants.items():
+                start = time.perf_counter()
+                with contextlib.redirect_stdout(sys.stderr):
+                    quantised = run()
+                seconds[name].append(time.perf_counter() - start)
+                hidden = [quantised.model(some).last_hidden_state for some in (ids[:64], ids_unread)]
+                errors[name] = " | ".join(
+                    f"{float((new - old).square().sum() / old.square().sum()):.2e}"
+                    for new, old in zip(hidden, whole, strict=True)
+                )
     print(
         f"AWQ, 4 bits, groups of 128, hidden {HIDDEN // 2}, ffn {FFN // 2}, {sequences} × {length} tokens; "
         f"{torch.get_num_threads()} threads, {rounds} rounds\n"
     )
     print(
-        "| program | seconds a layer | processor seconds | times as fast | by processor | error of the output |"
+        "| program | seconds a layer | times as fast | error of the output, calibration | unread tokens |\n"
+        "|---|---|---|---|---|"
     )
-    print("|---|---|---|---|---|---|")
     first = next(iter(contestants))
     for name in contestants:
-        times = f"{statistics.median(seconds[name]):.2f} | {statistics.median(busy[name]):.2f}"
-        faster = [
-            statistics.median(a / b for a, b in zip(spent[first], spent[name], strict=True))
-            for spent in (seconds, busy)
-        ]
-        print(f"| {name} | {times} | {faster[0]:.1f} | {faster[1]:.1f} | {errors[name]:.2e} |")
+        faster = statistics.median(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
+        print(f"| {name} | {statistics.median(seconds[name]):.2f} | {faster:.1f} | {errors[name]} |")
+    work, speed = awq_work(base.config, sequences, length), matrix_speed()
+    bound = work / speed
+    print(
+        f"\nEvery candidate over every token is {work:.0f} GFLOP, {bound:.2f} s at the {speed:.0f} GFLOP/s of this "
+        f"machine's matrix product: with equal work no program is more than "
+        f"{statistics.median(seconds[first]) / bound:.1f} times as fast as {first}.\n"
+    )
+
+
+def one_layer(folder: str) -> Qwen3ForCausalLM:
+    """Return a model of one layer with outlier channels, read from `folder`: the peer reads its configuration there."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=512,
+        hidden_size=HIDDEN // 2,
+        intermediate_size=FFN // 2,
+        num_hidden_layers=1,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=128,
+    )
+    base = Qwen3ForCausalLM(config).eval()
+    with torch.no_grad():
+        base.model.layers[0].input_layernorm.weight[:4] *= 30
+        base.model.layers[0].post_attention_layernorm.weight[:4] *= 30
+    base.save_pretrained(folder)
+    return Qwen3ForCausalLM.from_pretrained(folder).eval()
+
+
+def awq_work(config: Qwen3Config, sequences: int, length: int, candidates: int = 20) -> float:
+    """Return the GFLOP of running every candidate of a layer's three units over every token."""
+    hidden, heads, keys = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
+    projections = hidden * config.head_dim * (2 * heads + 2 * keys)
+    scores = 2 * length * heads * config.head_dim  # of a token with all others, and their mean
+    feedforward = 3 * hidden * config.intermediate_size
+    down = hidden * config.intermediate_size
+    return 2 * candidates * sequences * length * (projections + scores + feedforward + down) / 1e9
+
+
+def matrix_speed() -> float:
+    """Return the GFLOP/s of a large matrix product, the best of five."""
+    import torch
+
+    a, taken = torch.randn(2048, 2048), []
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        taken.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(taken) / 1e9
 
 
 def main() -> None:
@@ -224,7 +259,11 @@ def main() -> None:
     parser.add_argument("part", choices=["gptq", "awq"])
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    {"gptq": gptq, "awq": awq}[given.part](given.rounds)
+    if given.part == "gptq":
+        gptq(given.rounds)
+        return
+    awq(given.rounds, 8, 128)
+    awq(1, 32, 512)  # nearer to a calibration in earnest; the peer takes half a minute
 
 
 if __name__ == "__main__":

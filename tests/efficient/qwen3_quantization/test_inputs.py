@@ -34,6 +34,24 @@ def test_batches_add_up_to_the_whole():
     assert torch.equal(seen.sample(), flat[::9])  # the stride runs on from batch to batch
 
 
+def test_a_moment_can_be_looked_at_while_tokens_stream_by_and_be_taken_in_the_end():
+    """Three blocks wide, so that whole blocks below the diagonal are mirrored; again after more was added."""
+    x = torch.randn(30, 600, generator=torch.Generator().manual_seed(0))
+    seen, alone = InputStatistics(moment=True, sample_every=1), InputStatistics(moment=True)
+    seen.add(x[:20])
+    assert torch.equal(seen.moment(), seen.moment().T)
+    seen.add(x[20:])
+    for part in (x[:20], x[20:]):
+        alone.add(part)
+    taken = seen.take_moment()
+    assert torch.equal(taken, alone.moment())
+    assert torch.equal(taken, taken.T)
+    torch.testing.assert_close(taken, x.T @ x, rtol=1e-4, atol=1e-4)
+    for look in (seen.moment, seen.sample):  # it is the caller's now
+        with pytest.raises(BadInputError, match="no activations"):
+            look()
+
+
 def test_squares_of_half_precision_do_not_overflow():
     x = torch.full((4, 8), 600.0, dtype=torch.float16)  # 600² is beyond float16
     seen = InputStatistics(moment=True)

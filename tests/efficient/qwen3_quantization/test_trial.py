@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import pickle
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ import torch
 
 from papertrial.data.tokens import byte_tokenizer
 from papertrial.efficient.layouts import layout_of
+from papertrial.efficient.qwen3_quantization.evaluations import ZERO_SHOT, evaluations_of
 from papertrial.efficient.qwen3_quantization.facts import fact_documents, fact_questions, make_facts
+from papertrial.efficient.qwen3_quantization.study_table import as_markdown, study_table
 from papertrial.efficient.qwen3_quantization.tiny_base import base_of
 from papertrial.efficient.qwen3_quantization.trial import GridTrial, arm_settings, trials
-from papertrial.errors import BadInputError
+from papertrial.errors import BadInputError, MissingExtraError
 from papertrial.models import load_causal_lm, parameter_count
 
 
@@ -133,6 +137,82 @@ def test_a_saved_model_is_measured_on_the_text_that_the_stream_takes(home, real,
         assert full["perplexity"] == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
 
 
+def _real_trial(real, **given):
+    return GridTrial(
+        model=str(real / "model"),
+        text=str(real / "text.jsonl"),
+        length=64,
+        sequences=4,
+        held_out=3,
+        **given,
+    )
+
+
+def test_several_texts_and_tasks_have_a_metric_each(home, real, monkeypatch):
+    """The first text is what one text alone would be; tasks go to lm-eval, which is held to elsewhere."""
+    first, second = str(real / "test.jsonl"), str(real / "text.jsonl")
+    asked = []
+
+    def tasks(model, tokenizer, names, *, shots):
+        asked.append((tuple(names), shots))
+        return {name: {"acc": 0.25, "acc_norm": 0.5} for name in names}
+
+    monkeypatch.setattr("papertrial.efficient.evaluation.lm_eval_adapter.lm_eval_tasks", tasks)
+    both = _real_trial(real, evaluation=f"{first}, {second},lm-eval:zero-shot", stream="wikitext2,c4")
+    both.check()
+    watch = _Watch()
+    got = both.measure("rtn-8", 0, watch)
+    assert (
+        set(got)
+        == set(both.metrics)
+        == set(GridTrial.metrics)
+        | {
+            "perplexity_test",
+            "perplexity_text",
+            *ZERO_SHOT,
+        }
+    )
+    assert asked == [(ZERO_SHOT, 0)]
+    assert [got[task] for task in ZERO_SHOT] == [0.25] * 6
+    for text, rule, name in ((first, "wikitext2", "perplexity_test"), (second, "c4", "perplexity_text")):
+        alone = _real_trial(real, evaluation=text, stream=rule)
+        assert alone.metrics == GridTrial.metrics
+        assert got[name] == pytest.approx(alone.measure("rtn-8", 0, _Watch())["perplexity"])
+    assert got["perplexity"] == got["perplexity_test"]
+    assert watch.kept["row"][0]["piqa"] == 0.25
+    assert (
+        dataclasses.replace(both, group=16).metrics
+        == pickle.loads(pickle.dumps(both)).metrics
+        == both.metrics
+    )
+    row = study_table([{"arm": "rtn-8", "metrics": got}], 32)
+    assert "| bits/weight | perplexity | kl | agreement | accuracy | perplexity_test |" in as_markdown(row)
+
+
+def test_tasks_need_the_extra(real, monkeypatch):
+    monkeypatch.setattr("papertrial.efficient.qwen3_quantization.evaluations.find_spec", lambda name: None)
+    _real_trial(real, evaluation="a.txt").check()
+    with pytest.raises(MissingExtraError, match=r"lm-eval is not installed.*papertrial\[evaluation\]"):
+        _real_trial(real, evaluation="a.txt,lm-eval:piqa").check()
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "stream", "message"),
+    [
+        ("a.txt", "wikitext", "unknown stream 'wikitext'"),
+        ("a.txt,b.txt", "c4,c4,c4", "one for each of 2 texts"),
+        ("x/a.txt,y/a.jsonl", "c4", "must differ in name"),
+        ("a.txt,lm-eval:piqa,lm-eval:zero-shot", "c4", "must differ in name"),
+        ("a.txt,,b.txt", "c4", "empty name"),
+        ("lm-eval:", "c4", "empty name"),
+    ],
+)
+def test_evaluations_that_cannot_be_told_apart_are_refused(evaluation, stream, message):
+    with pytest.raises(BadInputError, match=message):
+        GridTrial(model="somewhere", evaluation=evaluation, stream=stream)
+    assert evaluations_of("a.txt,lm-eval:piqa,b.txt", "c4").streams == ("c4", "c4")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -142,6 +222,7 @@ def test_a_saved_model_is_measured_on_the_text_that_the_stream_takes(home, real,
         ({"mmlu": "somewhere"}, "mmlu is for real models"),
         ({"length": 1}, "length must be at least 2"),
         ({"evaluation": "somewhere"}, "evaluation is for real models"),
+        ({"stream": "c5"}, "unknown stream 'c5'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):

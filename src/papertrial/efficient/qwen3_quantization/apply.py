@@ -51,6 +51,7 @@ class Quantize(Deed):
         act_order: channels by falling activity (gptq). awq and metal folders need it off, or static_groups.
         static_groups: groups stay consecutive under act_order (gptq).
         clip: search clipping limits (awq).
+        search_tokens: at least so many tokens decide on scales (awq); all, as in the released code, if None.
         alpha: how much of the outliers goes into the weights (smoothquant).
         saliency: magnitude as released, or hessian (billm).
         damping: share of the Hessian's mean diagonal added to it (gptq, billm).
@@ -76,6 +77,7 @@ class Quantize(Deed):
     act_order: bool = True
     static_groups: bool = False
     clip: bool = True
+    search_tokens: int | None = 512
     alpha: float = 0.5
     saliency: Literal["magnitude", "hessian"] = "magnitude"
     damping: float = 0.01

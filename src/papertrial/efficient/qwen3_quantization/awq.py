@@ -5,7 +5,7 @@ Source: arXiv 2306.00978; units, ranges and order of steps as in the code of arX
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -14,10 +14,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from papertrial.efficient.quantized_linear import QuantizedWeight
-from papertrial.efficient.qwen3_quantization.grids import GridOptions, grid_values, round_weight
+from papertrial.efficient.qwen3_quantization.grids import (
+    GridOptions,
+    fit_grid,
+    grid_values,
+    round_to_grid,
+    round_weight,
+)
 from papertrial.errors import BadInputError
+from papertrial.threads import over_rows
+
+Rounding = Callable[[Tensor], Tensor]
+"""Makes of a weight (rows, inputs) what one choice of scales leaves of it. Rows do not depend on each other."""
+Errors = Callable[[Rounding], Iterator[float]]
+"""Yields the parts of an output's mean squared error under a rounding, none below zero, which add up to it."""
 
 _LEAST_SCALE = 1e-4
+# torch's own threads keep turning for some milliseconds after a product; with less to do, waiting for a processor costs
+# more than the loop.
+_VALUES_A_THREAD = 1 << 22
+_ROW_PARTS, _LEAST_ROWS = 8, 64
+_PROBED = 4
 _UNCLIPPED = ("q_", "k_", "qkv_")  # scores are products of two roundings: clipping either hurts both
 
 
@@ -33,8 +50,9 @@ class AwqOptions:
         clip_steps: a limit is max|w| · (1 − i / clip_steps) …
         clip_tried: … for i below this.
         clip_tokens: at least so many tokens decide on a limit, and under twice as many.
-        search_sequences: look at the outputs for so many sequences only, in whole batches; all where none is
-            given.
+        search_tokens: at least so many tokens, evenly spread, decide on scales, and under twice as many; of
+            modules that look from one token at others, such as attention, whole sequences of at least so many
+            tokens in all, and at least four sequences. All tokens where none is given, as in the released code.
     """
 
     grid: GridOptions
@@ -43,7 +61,7 @@ class AwqOptions:
     clip_steps: int = 20
     clip_tried: int = 10
     clip_tokens: int = 512
-    search_sequences: int | None = None
+    search_tokens: int | None = 512
 
     def __post_init__(self) -> None:
         if self.grid.rule != "free":
@@ -51,6 +69,8 @@ class AwqOptions:
         for name in ("ratios", "clip_steps", "clip_tried", "clip_tokens"):
             if getattr(self, name) < 1:
                 raise BadInputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.search_tokens is not None and self.search_tokens < 1:
+            raise BadInputError(f"search_tokens must be at least 1, got {self.search_tokens}")
         if self.clip_tried > self.clip_steps:
             raise BadInputError(
                 f"clip_tried must be at most clip_steps = {self.clip_steps}, got {self.clip_tried}"
@@ -64,7 +84,8 @@ class ScaleSearch:
     Attributes:
         scales: what each input channel is divided by and each column multiplied by (inputs,).
         ratio: the exponent that gave them.
-        losses: the mean squared error of the inspected output, by ratio.
+        losses: the mean squared error of the inspected output, by ratio; of a ratio that was given up, the
+            part that had been counted by then.
     """
 
     scales: Float[Tensor, " inputs"]
@@ -82,17 +103,18 @@ def channel_scales(mean_absolute: Float[Tensor, " inputs"], ratio: float) -> Flo
 
 
 def search_scales(
-    mean_absolute: Float[Tensor, " inputs"],
-    loss_of: Callable[[Callable[[Tensor], Tensor]], float],
-    options: AwqOptions,
-    name: str = "the layer",
+    mean_absolute: Float[Tensor, " inputs"], errors: Errors, options: AwqOptions, name: str = "the layer"
 ) -> ScaleSearch:
     """Return the channel scales with the least output error; the first ratio wins a tie.
 
+    An error is a sum of parts that are never negative. The first part of every fourth ratio shows where the
+    least may be; then all are counted, the nearest to there first, each until it exceeds the least whole error so
+    far: a ratio that is given up could not have won, so the choice is that of counting everything.
+
     Args:
         mean_absolute: mean |x| over all calibration tokens.
-        loss_of: gives the inspected output's mean squared error when every weight W of the unit is
-            replaced by what the function it is given makes of W.
+        errors: of the inspected output when every weight W of the unit is replaced by what the rounding makes
+            of W; see `Errors`.
         options: grid and number of ratios.
         name: for messages.
 
@@ -101,40 +123,96 @@ def search_scales(
 
     Source: arXiv 2306.00978, section 3.2.
     """
-    losses: dict[float, float] = {}
-    best: ScaleSearch | None = None
+    roundings = []
     for step in range(options.ratios):
-        ratio = step / options.ratios
-        scales = channel_scales(mean_absolute, ratio)
-        losses[ratio] = loss_of(partial(scaled_rounding, scales=scales, grid=options.grid))
-        if losses[ratio] < (losses[best.ratio] if best else torch.inf):
-            best = ScaleSearch(scales, ratio, losses)
-    if best is None:
+        scales = channel_scales(mean_absolute, step / options.ratios)
+        roundings.append(partial(scaled_rounding, scales=scales, grid=options.grid))
+    promise = {step: _counted(errors, roundings[step], parts=1) for step in range(0, options.ratios, _PROBED)}
+    start = min(promise, key=lambda step: promise[step])
+    counted, best, least = [torch.inf] * options.ratios, -1, torch.inf
+    for step in sorted(range(options.ratios), key=lambda step: abs(step - start)):
+        counted[step] = _counted(errors, roundings[step], limit=least)
+        if counted[step] < least or (counted[step] == least and step < best):
+            best, least = step, counted[step]
+    if best < 0:
         raise BadInputError(f"no scale gives {name} a finite output error")
-    return best
+    losses = {step / options.ratios: error for step, error in enumerate(counted)}
+    return ScaleSearch(roundings[best].keywords["scales"], best / options.ratios, losses)
+
+
+def _counted(
+    errors: Errors, rounding: Rounding, *, parts: int | None = None, limit: float = torch.inf
+) -> float:
+    """Return the sum of the parts, of so many of them, or until it exceeds `limit` or is NaN."""
+    total = 0.0
+    for number, part in enumerate(errors(rounding)):
+        total += part
+        if not total <= limit or number + 1 == parts:
+            break
+    return total
 
 
 def scaled_rounding(
     weight: Float[Tensor, "out inputs"], scales: Float[Tensor, " inputs"], grid: GridOptions
 ) -> Float[Tensor, "out inputs"]:
     """Return Q(W · c) / c."""
-    return grid_values(weight.float() * scales, grid) / scales
+    if weight.device.type != "cpu":
+        return grid_values(weight.float() * scales, grid) / scales
+    from papertrial.efficient.qwen3_quantization.awq_kernels import round_scaled, scaled_ranges
+
+    group = grid.group_of_width(weight.shape[1])
+    values, columns = weight.detach().float().contiguous(), scales.detach().float().contiguous().numpy()
+    low, high = torch.empty(2, len(values), values.shape[1] // group)
+    output = torch.empty_like(values)
+    source, into = values.numpy(), output.numpy()
+    ends = low.numpy(), high.numpy()
+
+    def find(rows: slice) -> None:
+        scaled_ranges(source, columns, group, *ends, rows.start, rows.stop)
+
+    over_rows(find, source.shape, least=_VALUES_A_THREAD)
+    fitted = tuple(one.numpy() for one in _grid_between(low, high, grid))
+
+    def round_off(rows: slice) -> None:
+        round_scaled(source, columns, *fitted, grid.levels, group, into, rows.start, rows.stop)
+
+    over_rows(round_off, source.shape, least=_VALUES_A_THREAD)
+    return output
 
 
-def moment_loss(
-    weight: Float[Tensor, "out inputs"], moment: Float[Tensor, "inputs inputs"], tokens: int
-) -> Callable[[Callable[[Tensor], Tensor]], float]:
-    """Return the loss of a unit that is one matrix: mean (Δ x)² over tokens and outputs = tr(Δ M Δᵀ) / (tokens · out).
+def _grid_between(low: Tensor, high: Tensor, grid: GridOptions) -> tuple[Tensor, Tensor]:
+    """Return scale and zero point of groups that lie between `low` and `high`: all that a grid depends on."""
+    scale, zero = fit_grid(torch.stack([low, high], -1).reshape(-1, 2), grid)
+    return scale.reshape(low.shape).contiguous(), zero.reshape(low.shape).contiguous()
 
-    It needs Σ x xᵀ alone: no token is looked at again, whatever their number.
+
+def linear_errors(weight: Float[Tensor, "out inputs"], inputs: Float[Tensor, "tokens inputs"]) -> Errors:
+    """Return the errors of a unit that is one matrix, on given tokens, a share of its rows at a time.
+
+    Σ (Δ x)² = tr(Δ M Δᵀ) with M = Σ x xᵀ: beyond as many tokens as inputs, their number no longer counts.
     """
+    x = inputs.detach().float()
+    if len(x) >= x.shape[1]:
+        return moment_errors(weight, x.T @ x, len(x))
+    return _row_errors(weight, len(x), lambda change: (change @ x.T).square_().sum())
+
+
+def moment_errors(
+    weight: Float[Tensor, "out inputs"], moment: Float[Tensor, "inputs inputs"], tokens: int
+) -> Errors:
+    """Return the errors of a unit that is one matrix: tr(Δ M Δᵀ) with M = Σ x xᵀ, a share of its rows at a time."""
+    return _row_errors(weight, tokens, lambda change: ((change @ moment) * change).sum())
+
+
+def _row_errors(weight: Tensor, tokens: int, squares: Callable[[Tensor], Tensor]) -> Errors:
     original = weight.detach().float()
+    shares = original.split(max(_LEAST_ROWS, -(-len(original) // _ROW_PARTS)))
 
-    def loss(rounding: Callable[[Tensor], Tensor]) -> float:
-        change = rounding(original) - original
-        return float(((change @ moment) * change).sum()) / (tokens * len(original))
+    def errors(rounding: Rounding) -> Iterator[float]:
+        for rows in shares:
+            yield float(squares(rounding(rows) - rows)) / (tokens * len(original))
 
-    return loss
+    return errors
 
 
 def clip_limits(
@@ -148,20 +226,50 @@ def clip_limits(
     Source: arXiv 2306.00978, its code; ranges as in arXiv 2505.02214's.
     """
     group = options.grid.group_of_width(weight.shape[1])
-    grouped = weight.detach().float().unflatten(1, (-1, group)).transpose(0, 1)  # groups, out, group
+    values = weight.detach().float().contiguous()
+    grouped = values.unflatten(1, (-1, group))  # out, groups, group
     tokens = sample.float().unflatten(1, (-1, group)).transpose(0, 1)  # groups, tokens, group
     moments = tokens.transpose(1, 2) @ tokens / tokens.shape[1]
-    largest = grouped.abs().amax(2)
+    low, high = grouped.amin(2), grouped.amax(2)
+    largest = torch.maximum(low.abs(), high.abs())
     best, limits = torch.full_like(largest, torch.inf), largest.clone()
-    per_group = replace(options.grid, group_size=-1)
     for step in range(options.clip_tried):
         limit = largest * (1.0 - step / options.clip_steps)
-        clipped = grouped.clamp(-limit.unsqueeze(2), limit.unsqueeze(2))
-        change = grid_values(clipped.reshape(-1, group), per_group).reshape(grouped.shape) - grouped
-        error = ((change @ moments) * change).sum(2)
+        scale, zero = _grid_between(low.clamp(-limit, limit), high.clamp(-limit, limit), options.grid)
+        change = _clipped_change(values, limit, scale, zero, options.grid)
+        error = ((change @ moments) * change).sum(2).T
         better = error < best
         best, limits = torch.where(better, error, best), torch.where(better, limit, limits)
-    return limits.T.contiguous()
+    return limits
+
+
+def _clipped_change(
+    weight: Tensor, limit: Tensor, scale: Tensor, zero: Tensor, grid: GridOptions
+) -> Float[Tensor, "groups out group"]:
+    """Return Q(clamp(W, ±limit)) − W; limit, scale and zero (out, groups)."""
+    if weight.device.type != "cpu":
+        return _plain_clipped_change(weight, limit, scale, zero, grid)
+    from papertrial.efficient.qwen3_quantization.awq_kernels import clipped_changes
+
+    rows, groups = limit.shape
+    change = torch.empty(groups, rows, weight.shape[1] // groups)
+    given = [one.contiguous().numpy() for one in (weight, limit, scale, zero)]
+    into = change.numpy()
+
+    def work(some: slice) -> None:
+        clipped_changes(*given, grid.levels, into, some.start, some.stop)
+
+    over_rows(work, given[0].shape, least=_VALUES_A_THREAD)
+    return change
+
+
+def _plain_clipped_change(
+    weight: Tensor, limit: Tensor, scale: Tensor, zero: Tensor, grid: GridOptions
+) -> Float[Tensor, "groups out group"]:
+    grouped = weight.unflatten(1, (limit.shape[1], -1))
+    bounds, scale, zero = limit.unsqueeze(2), scale.unsqueeze(2), zero.unsqueeze(2)
+    codes = round_to_grid(grouped.clamp(-bounds, bounds), scale, zero, grid.levels)
+    return ((codes - zero) * scale - grouped).transpose(0, 1)
 
 
 def clip_weight(

@@ -64,7 +64,9 @@ class CalibrationTrial(StudyTrial):
         model = copy.deepcopy(base.model)
         method, _, data = arm.partition("-")
         named: Any = method
-        settings = QuantizationSettings(named, bits=self.bits, group_size=self.group)
+        settings = QuantizationSettings(  # AWQ looks at all tokens, as released
+            named, bits=self.bits, group_size=self.group, search_tokens=None
+        )
         calibration = self._calibration(data, base, seed) if data else None
         report = quantize_model(model, settings, calibration)
         return self._measured(base, model, report, watch, arm)

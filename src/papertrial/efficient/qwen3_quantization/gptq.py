@@ -5,7 +5,6 @@ Source: arXiv 2210.17323; settings and order of steps as in arXiv 2505.02214, se
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,9 +16,11 @@ from torch import Tensor
 from papertrial.efficient.quantized_linear import QuantizedWeight
 from papertrial.efficient.qwen3_quantization.grids import GridOptions, assemble, check_finite, fit_grid
 from papertrial.errors import BadInputError
+from papertrial.threads import over_rows
 
 _MOST_DAMPING = 1.0
 _DAMPING_STEP = 10.0
+_ROWS_A_THREAD = 256  # at least: handing fewer over costs more than it saves
 
 GridOrder = Literal["released", "zeroed-first"]
 """When grids that cover whole rows are fitted: before dead channels are zeroed (released), or after."""
@@ -112,16 +113,21 @@ def inverse_factor(
 
 
 def _upper_factor(h: Tensor, diagonal: Tensor, turned: Tensor) -> Tensor | None:
-    """Return the factor with another diagonal, or None; matrices go as soon as they are used, for they are large."""
-    damped = h[turned[:, None], turned]
+    """Return the factor with another diagonal, or None.
+
+    The matrices are as large as weights: each step writes over what the one before it left. Columns stand
+    together, as LAPACK has it, for else it would copy.
+    """
+    damped = h[turned[:, None], turned].T  # symmetric
     damped.diagonal().copy_(diagonal[turned])
-    lower, failed = torch.linalg.cholesky_ex(damped)
-    del damped
+    failed = torch.empty(0, dtype=torch.int32)
+    torch.linalg.cholesky_ex(damped, out=(damped, failed))
     if int(failed):
         return None
-    triangle = lower.flip(0, 1)
-    del lower
-    upper = torch.linalg.solve_triangular(triangle, torch.eye(len(h)), upper=True)
+    triangle = damped.flip(0, 1)
+    del damped
+    upper = torch.eye(len(h)).T
+    torch.linalg.solve_triangular(triangle, upper, upper=True, out=upper)
     return upper if bool(torch.isfinite(upper).all()) else None
 
 
@@ -157,10 +163,11 @@ def gptq_weight(
     if factor is None:
         factor = inverse_factor(hessian, damping=options.damping, act_order=options.act_order, name=name)
     original = weight.detach().float().cpu()  # the column loop is compiled for the CPU
-    zeroed = original.masked_fill(factor.dead, 0.0)
-    work = zeroed[:, factor.order].contiguous()
-    fitted_on = original if options.grid_order == "released" else zeroed
-    grids = _Grids(options, group, fitted_on, factor.order)
+    if options.grid_order == "zeroed-first":
+        original = original.masked_fill(factor.dead, 0.0)
+    grids = _Grids(options, group, original, factor.order)
+    work = original[:, factor.order].contiguous().masked_fill_(factor.dead[factor.order], 0.0)
+    del original
     codes = torch.empty(work.shape, dtype=torch.uint8)
     for first in range(0, inputs, options.block):
         last = min(first + options.block, inputs)
@@ -240,15 +247,9 @@ def _quantize_block(
     factor = upper[first:last, first:last].contiguous().numpy()
     grid = (scales.contiguous().numpy(), zeros.contiguous().numpy(), slot_of.numpy(), levels)
 
-    def part(start: int, stop: int) -> None:
-        quantize_columns(block, factor, *grid, block_codes, errors, start, stop)
+    def quantize(some: slice) -> None:
+        quantize_columns(block, factor, *grid, block_codes, errors, some.start, some.stop)
 
-    threads = min(torch.get_num_threads(), max(1, rows // 256))
-    if threads == 1:
-        part(0, rows)
-    else:
-        share = -(-rows // threads)
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda start: part(start, min(start + share, rows)), range(0, rows, share)))
+    over_rows(quantize, block.shape, least=_ROWS_A_THREAD * columns)
     codes[:, first:last] = torch.from_numpy(block_codes)
     return torch.from_numpy(errors)

@@ -53,10 +53,21 @@ class InputStatistics:
         return self.absolute_sum / self.tokens
 
     def moment(self) -> Float[Tensor, "dim dim"]:
-        """Return Σ x xᵀ."""
+        """Return Σ x xᵀ: the sum itself, no copy, and changed by `add`."""
         if self._moment is None:
             raise BadInputError("no activations have been seen, or no second moment was asked for")
-        return torch.triu(self._moment) + torch.triu(self._moment, 1).T
+        for first in range(0, len(self._moment), _COLUMN_BLOCK):
+            last = first + _COLUMN_BLOCK
+            block = self._moment[first:last, first:last]
+            block.copy_(torch.triu(block) + torch.triu(block, 1).T)
+            self._moment[last:, first:last] = self._moment[first:last, last:].T
+        return self._moment
+
+    def take_moment(self) -> Float[Tensor, "dim dim"]:
+        """Return Σ x xᵀ and let go of it and of the kept tokens: it is the largest thing that a layer needs."""
+        moment = self.moment()
+        self.forget()
+        return moment
 
     def forget(self) -> None:
         """Let go of the second moment and the kept tokens."""

@@ -48,10 +48,13 @@ def put(
     was: Tensor,
     **facts: Any,
 ) -> None:
-    """Put the rounded values in a linear's place and report what that changed; `was` is the weight before."""
+    """Put the rounded values in a linear's place and report what that changes.
+
+    `was` is the weight before, and may be the one that is written over.
+    """
     values = new.dequantize()
-    layer.weight(name).data.copy_(values)
     add_report(layer, name, values, report, was=was, **facts)
+    layer.weight(name).data.copy_(values)
     report.size += quantized_bytes(new)
 
 
@@ -107,7 +110,6 @@ def gptq_layer(
         blocks.observe(index, observers(sets, seen))
         for names in sets:
             done |= _gptq_set(layer, names, seen[names[0]], blocks.sequences, settings, report)
-            seen[names[0]].forget()
     blocks.advance(index)
     return done
 
@@ -122,9 +124,9 @@ def _gptq_set(
 ) -> dict[str, QuantizedWeight]:
     if seen.tokens == 0:
         return {name: _fall_back(layer, name, settings, report) for name in names}
-    weights = [layer.weight(name).detach().clone() for name in names]
+    weights = [layer.weight(name).detach() for name in names]
     options, label = settings.gptq(), layer.qualified(names[0])
-    hessian = seen.moment().cpu() * (2.0 / sequences)
+    hessian = seen.take_moment().cpu().mul_(2.0 / sequences)
     factor = inverse_factor(hessian, damping=options.damping, act_order=options.act_order, name=label)
     _note_damping(label, factor.damping, settings, report)
     stacked = gptq_weight(torch.cat(weights), hessian, options, factor=factor, name=label)
@@ -157,7 +159,9 @@ def billm_layer(
     for names in layer.sequential:
         fallback = seen[names[0]].tokens == 0
         label, inputs = layer.qualified(names[0]), layer.weight(names[0]).shape[1]
-        hessian = torch.eye(inputs) if fallback else seen[names[0]].moment().cpu() * (2.0 / blocks.sequences)
+        hessian = (
+            torch.eye(inputs) if fallback else seen[names[0]].take_moment().cpu().mul_(2.0 / blocks.sequences)
+        )
         factor = inverse_factor(hessian, damping=settings.damping, name=label)
         _note_damping(label, factor.damping, settings, report)
         for name in names:
@@ -170,7 +174,6 @@ def billm_layer(
             error = math.nan if fallback else relative_error(binary.weight - plain(was), plain(was), hessian)
             facts = {"output_error": error, "damping": factor.damping, "fallback": fallback}
             add_report(layer, name, binary.weight, report, was=was, **facts)
-        seen[names[0]].forget()
     blocks.advance(index)
     return done
 
@@ -186,9 +189,9 @@ def awq_layer(
     options = settings.awq()
     units, notes = units_of(layer)
     report.notes.extend(notes)
-    lone = {unit.inspected for unit in units if unit.inspected in unit.readers}
-    seen = input_statistics(layer, layer.sequential, blocks, moment_of=lone, sample=options.clip_tokens)
-    with recording(layer, units) as recorded:
+    with recording(layer, units, blocks, options) as recorded:
+        lone = {unit.inspected for unit in units} - set(recorded)
+        seen = input_statistics(layer, layer.sequential, blocks, moment_of=lone, sample=options.clip_tokens)
         blocks.advance(index, observers(layer.sequential, seen))
     reached = [u for u in units if u.inspected not in u.readers or seen[u.inspected].tokens]
     searches = [search_unit(layer, unit, recorded, seen, options) for unit in reached]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from papertrial.efficient.qwen3_quantization.grids import GridOptions, fit_grid, round_to_grid
+from papertrial.efficient.qwen3_quantization.grids import (
+    GridOptions,
+    fit_grid,
+    grid_values,
+    round_to_grid,
+)
 
+_LEAST_SCALE = 1e-4
 _MOST_SALIENT = 49
 _FIRST_QUANTILE, _LAST_QUANTILE, _QUANTILES = 0.10, 0.90, 81
 
@@ -50,6 +59,61 @@ def gptq_by_columns(
             current[:, i - first :] -= errors[:, i - first, None] * upper[i, i:last]
         w[:, last:] -= errors @ upper[first:last, last:]
     return quantised[:, torch.argsort(order)]
+
+
+def best_ratio(
+    mean_absolute: Float[Tensor, " inputs"],
+    weights: list[Float[Tensor, "_ inputs"]],
+    output_of: Callable[[list[Tensor]], Tensor],
+    grid: GridOptions,
+    ratios: int = 20,
+) -> tuple[float, list[float]]:
+    """Return AWQ's exponent and every exponent's error, by running each candidate over all tokens.
+
+    Args:
+        mean_absolute: mean |x| of each input channel.
+        weights: of the unit.
+        output_of: gives the inspected output for other weights.
+        grid: of the codes.
+        ratios: how many exponents.
+
+    Source: arXiv 2306.00978, section 3.2, and its code.
+    """
+    exact, errors = output_of(weights), []
+    for step in range(ratios):
+        scales = mean_absolute.pow(step / ratios).clamp(min=_LEAST_SCALE)
+        scales = scales / (scales.max() * scales.min()).sqrt()
+        rounded = [grid_values(weight * scales, grid) / scales for weight in weights]
+        errors.append(float((output_of(rounded) - exact).double().square().mean()))
+    return errors.index(min(errors)) / ratios, errors
+
+
+def clip_limits_by_tokens(
+    weight: Float[Tensor, "out inputs"],
+    sample: Float[Tensor, "tokens inputs"],
+    grid: GridOptions,
+    steps: int = 20,
+    tried: int = 10,
+) -> Float[Tensor, "out groups"]:
+    """Return AWQ's clipping limits, by going through the tokens for every row, group and limit.
+
+    Source: arXiv 2306.00978, its code.
+    """
+    group = grid.group_of_width(weight.shape[1])
+    limits = torch.empty(len(weight), weight.shape[1] // group)
+    whole = replace(grid, group_size=-1)
+    for row in range(limits.shape[0]):
+        for number in range(limits.shape[1]):
+            columns = slice(number * group, (number + 1) * group)
+            part, tokens = weight[row : row + 1, columns], sample[:, columns].double()
+            least = float("inf")
+            for step in range(tried):
+                limit = part.abs().max() * (1.0 - step / steps)
+                rounded = grid_values(part.clamp(-limit, limit), whole)
+                error = float(((rounded - part).double() @ tokens.T).square().mean())
+                if error < least:
+                    least, limits[row, number] = error, limit
+    return limits
 
 
 def binarise_residual(

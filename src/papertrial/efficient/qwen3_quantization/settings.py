@@ -43,7 +43,7 @@ class QuantizationSettings:
         ratios: awq: exponents tried.
         clip: awq: search clipping limits.
         clip_tokens: awq: tokens that decide on a limit.
-        search_sequences: awq: sequences whose outputs decide on scales, in whole batches; all if not given.
+        search_tokens: awq: tokens that decide on scales; all if None, as in the released code.
         alpha: smoothquant: how much of the outliers goes into the weights.
         saliency: billm: "magnitude" (released) or "hessian".
         scale_dtype: the format in which scales are stored, "float16", "bfloat16" or "float32". billm in float32
@@ -65,7 +65,7 @@ class QuantizationSettings:
     ratios: int = 20
     clip: bool = True
     clip_tokens: int = 512
-    search_sequences: int | None = None
+    search_tokens: int | None = 512
     alpha: float = 0.5
     saliency: Saliency = "magnitude"
     scale_dtype: str = "float16"
@@ -126,7 +126,7 @@ class QuantizationSettings:
             self.ratios,
             self.clip,
             clip_tokens=self.clip_tokens,
-            search_sequences=self.search_sequences,
+            search_tokens=self.search_tokens,
         )
 
     def billm(self) -> BillmOptions:

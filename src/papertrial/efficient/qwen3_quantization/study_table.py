@@ -24,7 +24,7 @@ from papertrial.errors import BadInputError, unknown
 REFERENCE = Path(__file__).with_name("reference.json")
 TRIAL = "grid"
 METRICS = ("perplexity", "kl", "agreement", "accuracy")
-"""What stands in columns behind the size."""
+"""What stands in columns behind the size; then what else a run has measured, text by text and task by task."""
 
 _METHODS = {"full": "full precision", "rtn": "RTN", "gptq": "GPTQ", "awq": "AWQ"}
 _OTHERS = {
@@ -125,7 +125,7 @@ def _row(setting: Setting, seeds: Sequence[Mapping[str, float]]) -> Row:
         "bits": 8 * statistics.fmean(one["bytes_per_weight"] for one in seeds),
         "seeds": len(seeds),
     }
-    for name in METRICS:
+    for name in (*METRICS, *(name for name in seeds[0] if name not in (*METRICS, "bytes_per_weight"))):
         values = [one[name] for one in seeds]
         row[name] = statistics.fmean(values)
         row[f"{name} ±"] = _deviation(values)
@@ -139,12 +139,13 @@ def _deviation(values: Sequence[float]) -> float:
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """Return the table as Markdown, each metric as mean ± standard deviation over the seeds."""
-    heads = ("method", "W", "A", "G", "bits/weight", *METRICS)
+    metrics = [name.removesuffix(" ±") for name in rows[0] if name.endswith(" ±")]
+    heads = ("method", "W", "A", "G", "bits/weight", *metrics)
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
         cells = [str(row[name]) for name in ("method", "W", "A", "G")]
         cells.append(f"{row['bits']:.2f}")
-        cells += [_cell(float(row[name]), float(row[f"{name} ±"])) for name in METRICS]
+        cells += [_cell(float(row[name]), float(row[f"{name} ±"])) for name in metrics]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

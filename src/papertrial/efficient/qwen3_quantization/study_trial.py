@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from papertrial.efficient.qwen3_quantization.evaluations import Evaluations, check_tasks, evaluations_of
 from papertrial.errors import BadInputError
 from papertrial.trial.contract import Metric, Trial, Watch
 
@@ -31,8 +32,11 @@ class StudyTrial(Trial):
         mmlu: a folder of MMLU's files (dev, test) for a real model's accuracy; toy models answer questions
             about the facts that they were trained on.
         evaluation: a real model's test text (WikiText-2's or C4's), in place of held-out documents of text; all
-            that the stream's rule takes of it is read.
-        stream: how it becomes one stream of tokens, and how much of it is read: as the study does for that column.
+            that the stream's rule takes of it is read. Several stand after commas: the first is what all metrics
+            are of, and each has a metric perplexity_<name of the file> too. lm-eval's tasks may stand among them
+            ("lm-eval:piqa"; "lm-eval:zero-shot": the study's six) and have metrics of their names.
+        stream: how it becomes one stream of tokens, and how much of it is read: as the study does for that column
+            (wikitext2 or c4); for several texts one rule, or one for each after commas.
         steps: of a toy model's training.
         batch: sequences in a batch of it.
         length: tokens in a sequence.
@@ -54,7 +58,7 @@ class StudyTrial(Trial):
     text: str = "stdlib"
     mmlu: Path | None = None
     evaluation: str | None = None
-    stream: Literal["wikitext2", "c4"] = "c4"
+    stream: str = "c4"
     steps: int = 400
     batch: int = 8
     length: int = 128
@@ -80,6 +84,17 @@ class StudyTrial(Trial):
     }
     curve = "loss"
 
+    def __post_init__(self) -> None:
+        """Add a metric for each further text and task: evidence holds them beside the metrics of every run."""
+        if self.evaluation is None:
+            return
+        asked = self._evaluations()
+        more = {
+            **{name: Metric("", "lower") for name in asked.text_metrics},
+            **{task: Metric("share", "higher") for task in asked.tasks},
+        }
+        object.__setattr__(self, "metrics", {**type(self).metrics, **more})
+
     def check(self) -> None:
         """Raise `BadInputError` for settings that no arm could work with."""
         for name in ("steps", "batch", "sequences", "held_out", "group", "layers", "facts"):
@@ -100,6 +115,7 @@ class StudyTrial(Trial):
             raise BadInputError(
                 "evaluation is for real models; a toy model is measured on unread text of its own"
             )
+        check_tasks(self._evaluations().tasks)
 
     def scale(self) -> str:
         """Say model, size, training and calibration."""
@@ -111,6 +127,9 @@ class StudyTrial(Trial):
         count = 2 * self.vocabulary * self.hidden + self.layers * (attention + 3 * self.hidden * self.ffn)
         tokens = self.steps * self.batch * self.length / 1e6
         return f"{self.model}, {count / 1e6:.2f} M parameters trained on {tokens:.2f} M tokens, {calibration}"
+
+    def _evaluations(self) -> Evaluations:
+        return evaluations_of(self.evaluation, self.stream)
 
     def _is_toy(self) -> bool:
         return self.model.startswith("tiny-") and not Path(self.model).is_dir()
@@ -127,8 +146,7 @@ class StudyTrial(Trial):
             length=self.length,
             held_out=self.held_out,
             mmlu=self.mmlu,
-            evaluation=self.evaluation,
-            stream=self.stream,
+            evaluations=self._evaluations(),
             device=self.device,
             seed=seed,
         )
@@ -167,6 +185,13 @@ class StudyTrial(Trial):
             "accuracy": base.accuracy(quantised),
             "bytes_per_weight": size,
         }
+        for name, tokens in base.texts.items():
+            values[name] = perplexity(quantised, tokens, length=self.length, batch_size=_EVALUATED).value
+        if tasks := self._evaluations().tasks:
+            from papertrial.efficient.evaluation.lm_eval_adapter import lm_eval_tasks
+
+            results = lm_eval_tasks(quantised, base.tokenizer, tasks, shots=0)
+            values |= {task: results[task]["acc"] for task in tasks}
         nominal = math.nan if report is None or report.nominal_bits is None else report.nominal_bits
         watch.keep("row", [{"arm": arm, "bits": 8 * size, "nominal_bits": nominal, **values}])
         return values

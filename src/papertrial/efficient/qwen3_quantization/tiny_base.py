@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from papertrial.efficient.evaluation.mmlu_files import MmluSubject, load_mmlu
 from papertrial.efficient.evaluation.streams import STREAM_RULES, token_stream
 from papertrial.efficient.outliers import plant_outliers
 from papertrial.efficient.qwen3_quantization.calibration_text import calibration_windows
+from papertrial.efficient.qwen3_quantization.evaluations import Evaluations
 from papertrial.efficient.qwen3_quantization.facts import fact_documents, fact_questions, make_facts
 from papertrial.errors import BadInputError
 from papertrial.models import load_causal_lm, load_tokenizer, trained_base
@@ -76,6 +77,7 @@ class Base:
         calibration: blocks (sequences, length) of what it was trained on.
         questions: about the facts; none for a real model.
         subjects: of MMLU, for a real model.
+        texts: the streams of several test texts, by their metric.
     """
 
     model: PreTrainedModel
@@ -84,6 +86,7 @@ class Base:
     calibration: Int64[Tensor, "sequences length"]
     questions: list[Question]
     subjects: list[MmluSubject] = field(default_factory=list)
+    texts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def accuracy(self, model: PreTrainedModel) -> float:
         """Return the share of questions that `model` answers right; NaN where there are none."""
@@ -124,25 +127,27 @@ def real_base(
     length: int,
     held_out: int,
     mmlu: Path | None,
-    evaluation: str | None,
-    stream: str,
+    evaluations: Evaluations,
     device: str,
     seed: int,
 ) -> Base:
     """Return a model from a folder or the hub as a base: calibration and held-out text of different documents.
 
     Calibration is the study's: a random window of `length` tokens from each of `sequences` documents. Where a
-    text for evaluation is given, all that the stream's rule takes of it is held out, as in the study.
+    text for evaluation is given, all that the stream's rule takes of it is held out, as in the study; of several
+    texts, the first one's.
     """
     tokenizer = load_tokenizer(model)
     kept, unread = split_documents(load_documents(text, max_characters=50_000_000), seed=1)
-    if evaluation is None:
-        unseen = pack(unread, tokenizer, length)[:held_out].flatten()
-    else:
-        unseen = token_stream(load_documents(evaluation), tokenizer, STREAM_RULES[stream])
+    streams = [
+        token_stream(load_documents(name), tokenizer, STREAM_RULES[rule])
+        for name, rule in zip(evaluations.texts, evaluations.streams, strict=True)
+    ]
+    unseen = streams[0] if streams else pack(unread, tokenizer, length)[:held_out].flatten()
+    texts = dict(zip(evaluations.text_metrics, streams, strict=False))  # a lone text has no metric of its own
     windows = calibration_windows(kept, tokenizer, sequences, length, seed)
     subjects = [] if mmlu is None else load_mmlu(mmlu)
-    return Base(load_causal_lm(model, device=device), tokenizer, unseen, windows, [], subjects)
+    return Base(load_causal_lm(model, device=device), tokenizer, unseen, windows, [], subjects, texts)
 
 
 def _build(recipe: BaseRecipe, folder: Path, on_step: Callable[[int, int, float], None] | None) -> None:

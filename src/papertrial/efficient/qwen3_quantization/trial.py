@@ -101,8 +101,8 @@ def arm_settings(arm: str, group: int) -> QuantizationSettings:
         return QuantizationSettings(chosen, bits=weight, group_size=-1, activation_bits=activation)
     bits, *variant = rest.split("-")
     weight_only: Any = method
-    settings = QuantizationSettings(
-        weight_only, bits=int(bits), group_size=group if variant == ["group"] else -1
+    settings = QuantizationSettings(  # AWQ looks at all tokens, as released
+        weight_only, bits=int(bits), group_size=group if variant == ["group"] else -1, search_tokens=None
     )
     return replace(settings, search=True) if variant == ["search"] else settings
 
