@@ -95,6 +95,21 @@ def table_of_methods(problem: Problem, steps: int) -> None:
     for name, method in methods.items():
         taken = seconds(lambda method=method: assemble(rows, method.new_rows([rows])[0]))
         print(f"| {name} | {taken:.2f} |", flush=True)
+    work = 2e-9 * new * len(rows.anchors) * (rows.helper.shape[1] + rows.source.shape[1])
+    speed = matrix_speed()
+    print(
+        f"\nCLP's similarities and their means are {work:.0f} GFLOP, {work / speed:.1f} s at the {speed:.0f} GFLOP/s "
+        "of this machine's matrix product. Clipped at zero they have no shorter form; unclipped, S (Hᵀ E) would be "
+        "one, but sums near zero magnify its rounding, and the report's counts need the similarities."
+    )
+
+
+def matrix_speed() -> float:
+    """Return the GFLOP/s of a large matrix product, the best of five."""
+    import torch
+
+    a = torch.randn(2048, 2048)
+    return 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(5)) / 1e9
 
 
 def against_the_loops(problem: Problem, part: int, rounds: int) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papertrial.efficient.vocabulary_adaptation.adapt import adapt_vocabulary
-from papertrial.efficient.vocabulary_adaptation.aligners import fit_aligner, standardise
+from papertrial.efficient.vocabulary_adaptation.aligners import _exceeds, fit_aligner, standardise
 from papertrial.efficient.vocabulary_adaptation.alignment import SAVA, fit_translation
 from papertrial.efficient.vocabulary_adaptation.canonical import token_forms, token_strings
 from papertrial.efficient.vocabulary_adaptation.matching import match_vocabularies
@@ -190,6 +190,22 @@ def test_matrix_is_the_least_squares_solution_of_least_norm(rank):
     y = randn(40, 6, seed=2)
     wanted = np.linalg.lstsq(x.double().numpy(), y.double().numpy(), rcond=1e-5)[0]
     assert np.allclose(fit_aligner(x, y, "matrix").matrix.numpy(), wanted, atol=1e-4)  # float32 rows
+
+
+@pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-4, 1e-7, 0.0])
+def test_matrix_is_the_pseudoinverse_however_x_is_conditioned(smallest):
+    """Cholesky where every direction counts, eigenvectors where one does not: pinv in float64 says what is right."""
+    left, _, right = torch.linalg.svd(randn(60, 12).double(), full_matrices=False)
+    sizes = torch.logspace(0, 0, 12, dtype=torch.float64)
+    sizes[-1] = smallest
+    x, y = (left * sizes @ right).float(), randn(60, 5, seed=2)
+    gram = x.double().T @ x.double()
+    cut = 60 * torch.finfo(torch.float32).eps ** 2
+    assert _exceeds(gram, cut) == (smallest > 1e-5)
+    wanted = torch.linalg.pinv(x.double(), rtol=cut**0.5) @ y.double()
+    found = fit_aligner(x, y, "matrix").matrix.double()
+    # normal equations lose eps64 / smallest² of the solution; float32 storage loses 1e-7
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-6
 
 
 def test_ridge_is_scikit_learns():
