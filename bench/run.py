@@ -25,6 +25,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "prmbench": (("metrics",), ("scoring",)),
     "hadamard": ((),),
     "bitnet_v2": ((), ("--eager",)),
+    "bitnet_v2_torchao": ((),),
     "qwen3_quantization": (("billm",), ("packed",), ("memory",), ("gptq",), ("awq",)),
     "vocabulary_adaptation": ((), ("--latentis",)),
     "graph_attention": ((), ("--long",)),

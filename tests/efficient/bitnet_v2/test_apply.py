@@ -44,6 +44,26 @@ def test_trains_packs_and_loads_back(deed, options):
     assert (deed.out / "latent").is_dir() == bool(options.get("keep_latent"))
 
 
+def test_lm_evals_tasks_are_asked_of_the_original_and_of_the_packed_model(deed, monkeypatch):
+    """What lm-eval itself says is held to account in the corridor's tests; here, whom it is asked of."""
+    asked = []
+
+    def answer(model, tokenizer, tasks, **settings):
+        asked.append((len(packed_linears(model)) if asked else 0, tasks, settings))
+        return {task: {"acc": len(asked) / 4} for task in tasks}
+
+    monkeypatch.setattr("papertrial.efficient.evaluation.lm_eval_tasks", answer)
+    facts = dataclasses.replace(deed, tasks="piqa, arc_easy", limit=5, steps=24).run(Progress())
+    assert {name: value for name, value in facts.items() if "_acc_" in name} == {
+        "piqa_acc_before": 0.25,
+        "arc_easy_acc_before": 0.25,
+        "piqa_acc_packed": 0.5,
+        "arc_easy_acc_packed": 0.5,
+    }
+    settings = {"limit": 5, "batch_size": deed.batch}
+    assert asked == [(0, ["piqa", "arc_easy"], settings), (14, ["piqa", "arc_easy"], settings)]
+
+
 def test_another_model_folded_with_other_sizes(deed, tmp_path):
     from papertrial.data.tokens import byte_tokenizer
     from papertrial.models import load_causal_lm

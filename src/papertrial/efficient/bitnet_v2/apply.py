@@ -45,6 +45,9 @@ class MakeTernary(Deed):
         bias: "refuse" or "keep" biases (Qwen2 has them).
         fold_rotation: rotate the weights once at the start, so that the model begins nearer to what it was.
         keep_latent: also save the latent weights, for training on, in a folder `latent` inside `out`.
+        tasks: of lm-eval, separated by commas, that the model is asked before and after; the paper's are
+            "arc_challenge,arc_easy,hellaswag,piqa,winogrande,lambada_openai".
+        limit: questions of each task; all if not given.
         seed: of batches.
         device: where to train.
         dtype: "float32", or "bfloat16" for autocast.
@@ -67,6 +70,8 @@ class MakeTernary(Deed):
     bias: Literal["refuse", "keep"] = "refuse"
     fold_rotation: bool = False
     keep_latent: bool = False
+    tasks: str = ""
+    limit: int | None = None
     seed: int = 0
     device: str = "cpu"
     dtype: str = "float32"
@@ -86,6 +91,7 @@ class MakeTernary(Deed):
         plan = self._plan()
         model, tokenizer = self._load()
         training, held_out = self._blocks(tokenizer)
+        asked = self._ask("before", model, tokenizer)
         before = evaluate_loss(model, held_out, self.batch)
         options = BitNetOptions(rotation=self.rotation, hadamard=self.hadamard, bias=self.bias)
         self._use(use_bitnet, model, options)
@@ -112,12 +118,30 @@ class MakeTernary(Deed):
             "ternary_layers": costs.layers,
             "weight_bytes": costs.weights,
             "weight_bytes_bfloat16": costs.weights_bfloat16,
+            **asked,
+            **self._ask("packed", loaded, tokenizer),
+        }
+
+    def _ask(self, when: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Fact]:
+        """Return what lm-eval's tasks say of a model, by task, metric and `when`."""
+        names = [name.strip() for name in self.tasks.split(",") if name.strip()]
+        if not names:
+            return {}
+        from papertrial.efficient.evaluation import lm_eval_tasks
+
+        found = lm_eval_tasks(model, tokenizer, names, limit=self.limit, batch_size=self.batch)
+        return {
+            f"{task}_{metric}_{when}": value
+            for task, numbers in found.items()
+            for metric, value in numbers.items()
         }
 
     def _plan(self) -> TwoStages:
         from papertrial.efficient.bitnet_v2.two_stages import TwoStages
 
         check_new_folder(self.out)
+        if self.limit is not None and self.limit < 1:
+            raise BadInputError(f"limit must be at least 1 question of each task, got {self.limit}")
         for name, smallest in (("batch", 1), ("length", 2), ("accumulate", 1)):
             if getattr(self, name) < smallest:
                 raise BadInputError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
