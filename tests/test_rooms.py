@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 import math
 import re
 import time
+import warnings
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -125,9 +127,26 @@ def test_a_trial_keeps_the_contract(room: Room, trial: str):
     assert kind().scale()
 
 
+def import_what_is_used(room: Room) -> None:
+    """Import every module of a room and its corridor, and what they name at their heads and in their functions.
+
+    The limit is on what a trial computes. Its imports (torch, transformers, numba: up to 14 s of processor time)
+    are paid by whichever trial comes first, so a test run alone would be held to less than in the whole run.
+    """
+    for file in (*sorted(room.folder.glob("*.py")), *sorted(room.folder.parent.glob("*.py"))):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else names
+            for name in filter(None, names):
+                with warnings.catch_warnings(), contextlib.suppress(ImportError):  # an extra not installed
+                    warnings.simplefilter("ignore")
+                    importlib.import_module(name)
+
+
 @built_trials
 def test_the_quick_trial_ends_in_verdicts(room: Room, trial: str, tmp_path: Path):
     kind = room.trials()[trial]
+    import_what_is_used(room)
     start = time.process_time()
     result = run_trial(room.name, trial, kind.quick(), Options(tmp_path, workers=1))
     seconds = time.process_time() - start

@@ -83,6 +83,16 @@ def test_the_two_kinds_of_questions_are_scored_apart():
     assert score_long_rag(["x"], [["y"]], judge=lambda answer, gold: True).answerable == 1.0
     # "Unanswerable" is no right answer to an answerable question, whatever a judge says
     assert score_long_rag(["Unanswerable"], [["y"]], judge=lambda answer, gold: True).answerable == 0.0
+    seen = []
+    strict = score_long_rag(
+        ["Seoul it is", "unanswerable", "Unanswerable", "Busan"],
+        [["Seoul"], ["Paris"], [], []],
+        judge=lambda answer, gold: seen.append((answer, gold)) or False,
+    )
+    assert seen == [("Seoul it is", ["Seoul"])], "a judge is asked of answers alone, not of refusals"
+    assert (strict.answerable, strict.unanswerable) == (0.0, 0.5), (
+        "its word counts, whatever the text includes"
+    )
     assert score_long_rag(["catalogue"], [["cat"]]).answerable == 0.0
     assert not is_refusal("That is unanswerable, I think")
     with pytest.raises(BadInputError, match="each question needs an answer"):

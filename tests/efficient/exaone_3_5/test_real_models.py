@@ -26,12 +26,13 @@ TRIALS = {"long-context": LongContextTrial, "preference": PreferenceTrial}
 class Watch:
     def __init__(self, folder):
         self.prepared = folder
+        self.kept = {}
 
     def step(self, done, total, **values):
         assert 0 < done <= total
 
     def keep(self, name, artifact):
-        pass
+        self.kept[name] = artifact
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,40 @@ def test_a_saved_model_is_put_through_every_arm(folders, tmp_path, name, trial_n
     assert measured[trial.arms[1]] != measured[trial.arms[0]]  # it trained
     after = load_causal_lm(str(folders[name])).state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)  # and left the folder alone
+
+
+def test_a_loaded_model_is_asked_for_text_needles_where_they_fit(folders, tmp_path, monkeypatch):
+    """Bytes: the statements take some 700 in English and more in Korean, so a short text holds none."""
+    asked = []
+
+    def answers(model, tokenizer, haystack, answer_tokens):
+        questions = max(len(tokenizer.encode(f"\n{needle.question}")) for needle in haystack.needles)
+        asked.append((haystack.language, haystack.length + questions + answer_tokens))
+        return [needle.answer if number else "" for number, needle in enumerate(haystack.needles)]
+
+    monkeypatch.setattr("papertrial.efficient.exaone_3_5.haystacks.answer_questions", answers)
+    quick = dataclasses.replace(LongContextTrial.quick(), hidden=LongContextTrial.hidden)
+    trial = dataclasses.replace(quick, model=str(folders["tiny-llama"]), short=40, long=1960, tokens=1960)
+    watch = Watch(tmp_path)
+    trial._ask_in_text(trial._model(0), "arm-0", 0, (40, 1000, 1960), watch)
+    assert sorted(watch.kept) == ["haystack-en-arm-0", "haystack-ko-arm-0"]
+    assert [language for language, _ in asked] == ["en", "en", "ko", "ko"]  # none in 40
+    for (language, whole), length in zip(asked, (1000, 1960, 1000, 1960), strict=True):
+        # a text with question and answer is as long as the trial's, but for less than a sentence of filler
+        assert length - 90 < whole <= length, language
+    shown = [text.get_text() for text in watch.kept["haystack-ko-arm-0"].axes[0].texts]
+    assert shown == ["0.00", "0.00", *["1.00"] * 8]  # depth by depth, two lengths each
+
+
+def test_without_a_tokenizer_it_is_said_that_no_text_was_asked(tmp_path):
+    load_causal_lm("tiny-llama", vocab_size=200, hidden_size=16, intermediate_size=32).save_pretrained(
+        tmp_path / "m"
+    )
+    trial = dataclasses.replace(LongContextTrial.quick(), hidden=64, model=str(tmp_path / "m"))
+    watch = Watch(tmp_path)
+    trial._ask_in_text(trial._model(0), "arm-0", 0, (40, 1000), watch)
+    assert list(watch.kept) == ["haystack-arm-0"]
+    assert "no needles of text" in watch.kept["haystack-arm-0"]
 
 
 def test_training_reaches_the_loaded_weights(folders, tmp_path):

@@ -77,7 +77,7 @@ def evaluate_haystacks(
                     language=language,
                     near_misses=near_misses,
                     seed=seed + repeat,
-                    count=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
+                    count=_counting(tokenizer),
                 )
                 answers = answer_questions(model, tokenizer, haystack, answer_tokens)
                 for number, (needle, answer) in enumerate(zip(haystack.needles, answers, strict=True)):
@@ -121,6 +121,37 @@ def answer_questions(
     return answers
 
 
+def haystack_lengths(
+    tokenizer: PreTrainedTokenizerBase,
+    totals: Sequence[int],
+    *,
+    depths: Sequence[float] = DEPTHS,
+    language: str = "en",
+    near_misses: int = 4,
+    seed: int = 0,
+    answer_tokens: int = ANSWER_TOKENS,
+) -> list[int]:
+    """Return the tokens of the haystacks that make up `totals` with a question and an answer.
+
+    Totals that are too short for all needles and near misses are left out.
+    """
+    count = _counting(tokenizer)
+    lengths = []
+    for total in totals:
+        length = total
+        try:
+            for _ in range(2):  # the second time with room for the questions that the first has shown
+                haystack = make_haystack(
+                    length, depths, language=language, near_misses=near_misses, seed=seed, count=count
+                )
+                asked = max(count(f"\n{needle.question}") for needle in haystack.needles)
+                length = total - asked - answer_tokens
+        except BadInputError:
+            continue
+        lengths.append(length)
+    return lengths
+
+
 def heat_map(
     scores: Sequence[Sequence[float]], lengths: Sequence[int], depths: Sequence[float], title: str
 ) -> Figure:
@@ -139,6 +170,10 @@ def heat_map(
             axes.text(length, depth, f"{value:.2f}", ha="center", va="center", fontsize=7)
     figure.colorbar(picture, ax=axes, label="found")
     return figure
+
+
+def _counting(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], int]:
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
 
 
 def _continue(

@@ -38,7 +38,8 @@ class LongContextTrial(Trial):
     Attributes:
         model: a small Llama made here, or any causal language model by folder or hub id. Tokens spread over such
             a one's vocabulary stand for facts, questions, answers and fillers, and it predicts among these alone;
-            set its lr and stage1_lr, as the tuned ones are a toy's.
+            set its lr and stage1_lr, as the tuned ones are a toy's. With its tokenizer it is asked for needles of
+            text as well, in English and Korean, at those of the trial's lengths that hold them: two heat maps.
         short: tokens of stage 1.
         long: tokens of stage 2.
         stage1_steps: steps of stage 1.
@@ -157,6 +158,8 @@ class LongContextTrial(Trial):
         measured, grid = self._evaluate(model, seed)
         lengths = (self.short, (self.short + self.long) // 2, self.long)
         watch.keep(f"needles-{arm}-{seed}", heat_map(grid, lengths, _DEPTHS, f"{arm}, seed {seed}"))
+        if self.model != _TOY:
+            self._ask_in_text(model, f"{arm}-{seed}", seed, lengths, watch)
         return measured
 
     def scale(self) -> str:
@@ -200,6 +203,21 @@ class LongContextTrial(Trial):
         if folder is not None:
             load_model(model, folder / "model.safetensors", device=self.device)
         return model
+
+    def _ask_in_text(self, model: Any, run: str, seed: int, lengths: Sequence[int], watch: Watch) -> None:
+        """Keep a heat map of text needles for each language; with its question a text has one of `lengths`."""
+        from papertrial.efficient.exaone_3_5.haystacks import evaluate_haystacks, haystack_lengths
+        from papertrial.models import load_tokenizer
+
+        try:
+            tokenizer = load_tokenizer(self.model)
+        except BadInputError as problem:
+            watch.keep(f"haystack-{run}", f"no needles of text: {problem}")
+            return
+        for language in ("en", "ko"):
+            if held := haystack_lengths(tokenizer, lengths, language=language, seed=seed):
+                grid = evaluate_haystacks(model.model, tokenizer, held, languages=(language,), seed=seed)
+                watch.keep(f"haystack-{language}-{run}", grid.figure(language))
 
     def _needles(self, length: int, generator: Generator) -> Iterator[dict[str, Any]]:
         from papertrial.efficient.exaone_3_5.needle_tokens import NeedleVocabulary, needle_batch
