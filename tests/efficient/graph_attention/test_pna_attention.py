@@ -9,10 +9,11 @@ from transformers import DynamicCache
 
 from papertrial.efficient.graph_attention import PnaSettings, Processing, use_graph_attention
 from papertrial.efficient.graph_attention.aggregates import (
+    _largest_by_rows,
     degrees,
     largest_of_neighbours,
     longest_and_shortest,
-    mean_and_variance,
+    sum_mean_and_variance,
 )
 from papertrial.errors import BadInputError
 
@@ -37,7 +38,7 @@ def random_graph(length, seed, share=0.6):
 @given(length=st.integers(1, 9), seed=st.integers(0, 99), share=st.sampled_from([0.0, 0.3, 1.0]))
 def test_aggregates_are_numpys(length, seed, share):
     A, V = random_graph(length, seed, share)
-    mean, variance = mean_and_variance(A, V)
+    total, mean, variance = sum_mean_and_variance(A, V)
     largest = largest_of_neighbours(A > 0, V)
     longest, shortest = longest_and_shortest(A > 0.5, V, V)
     for head in range(2):
@@ -47,6 +48,7 @@ def test_aggregates_are_numpys(length, seed, share):
             degree = a[i].sum() or 1.0
             expected = a[i] @ v / degree
             spread = np.maximum(a[i] @ v**2 / degree - expected**2, 0)
+            np.testing.assert_allclose(total[0, head, i], a[i] @ v, atol=1e-5)
             np.testing.assert_allclose(mean[0, head, i], expected, atol=1e-5)
             np.testing.assert_allclose(variance[0, head, i], spread, atol=1e-5)
             heard = np.flatnonzero(a[i] > 0)
@@ -63,19 +65,91 @@ def test_uniform_weights_give_the_plain_statistics():
     """Oracle: A uniform over the neighbours; then sum = deg · mean as well."""
     V = torch.randn(1, 1, 7, 3, generator=torch.Generator().manual_seed(0))
     A = torch.ones(1, 1, 7, 7).tril() * 0.25
-    mean, variance = mean_and_variance(A, V)
+    total, mean, variance = sum_mean_and_variance(A, V)
     for i in range(7):
         seen = V[0, 0, : i + 1]
         torch.testing.assert_close(mean[0, 0, i], seen.mean(0))
         torch.testing.assert_close(variance[0, 0, i], seen.var(0, correction=0), atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(A @ V, degrees(A) * mean)
+    torch.testing.assert_close(total, A @ V)
+    torch.testing.assert_close(total, degrees(A) * mean)
 
 
-def test_the_maximum_is_taken_some_rows_at_a_time(monkeypatch):
+def test_a_variance_is_never_below_zero():
+    """Neighbours that say the same: in float32 the mean of squares may come out below the square of the mean."""
+    A, V = (
+        torch.rand(1, 1, 40, 40, generator=torch.Generator().manual_seed(0)).tril(),
+        torch.full((1, 1, 40, 2), 100.1),
+    )
+    total, _, variance = sum_mean_and_variance(A, V)
+    raw = (A @ V.square()) / degrees(A) - (total / degrees(A)).square()
+    assert (raw < 0).any(), "else this tests nothing"
+    assert (variance >= 0).all()
+
+
+def maximum_with_gradient(linked, V, find):
+    """What `find` gives, and the gradient of its product with fixed numbers."""
+    leaf = V.clone().requires_grad_()
+    found = find(linked, leaf)
+    probe = torch.linspace(-1, 2, found.numel(), dtype=V.dtype).view(found.shape)
+    (found * probe).sum().backward()
+    return found.detach(), leaf.grad
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    queries=st.integers(1, 9),
+    earlier=st.integers(0, 3),
+    width=st.sampled_from([1, 3, 17]),
+    seed=st.integers(0, 99),
+    share=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_the_compiled_maximum_and_its_gradient_are_those_of_torch(queries, earlier, width, seed, share):
+    """Bit for bit: a maximum rounds nothing, and float64 sums of the gradient go through torch's own loop."""
+    generator = torch.Generator().manual_seed(seed)
+    keys = queries + earlier
+    linked = (torch.rand(2, 3, queries, keys, generator=generator) < share).tril(earlier)
+    V = torch.randn(2, 3, keys, width, generator=generator)
+    found, gradient = maximum_with_gradient(linked, V, largest_of_neighbours)
+    expected, exact = maximum_with_gradient(linked, V.double(), _largest_by_rows)
+    assert torch.equal(found.double(), expected)
+    # up to nine float32 terms of size below 2
+    torch.testing.assert_close(gradient.double(), exact, atol=1e-5, rtol=1e-5)
+
+
+def test_the_maximum_hands_on_what_is_not_finite():
+    V = torch.zeros(1, 1, 3, 2)
+    V[0, 0, 0] = torch.tensor([-np.inf, 1.0])
+    V[0, 0, 1] = torch.tensor([-np.inf, np.nan])
+    linked = torch.tensor([[[[True, False, False], [True, True, False], [True, True, True]]]])
+    linked[..., 2, 0] = False  # not causal: the compiled loop
+    found = largest_of_neighbours(linked, V)
+    torch.testing.assert_close(found, _largest_by_rows(linked, V), atol=0, rtol=0, equal_nan=True)
+    assert found[0, 0, 1, 0] == -np.inf, "−∞ that a neighbour says is not the 0 of nobody"
+    assert found[0, 0, 1:, 1].isnan().all()
+    assert torch.equal(found[0, 0, :, 0], torch.tensor([-np.inf, -np.inf, 0.0]))
+
+
+def test_the_compiled_maximum_is_the_same_on_two_threads(monkeypatch):
+    linked, V = torch.rand(3, 2, 6, 6).gt(0.4), torch.randn(3, 2, 6, 4)
+    expected = maximum_with_gradient(linked, V, largest_of_neighbours)
+    shares = []
+
+    def halves(work, shape):
+        for some in (slice(0, 2), slice(2, shape[0])):
+            shares.append(some)
+            work(some)
+
+    monkeypatch.setattr("papertrial.efficient.graph_attention.largest_kernels.over_rows", halves)
+    found = maximum_with_gradient(linked, V, largest_of_neighbours)
+    assert len(shares) == 4
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_torch_takes_the_maximum_some_rows_at_a_time(monkeypatch):
     A, V = random_graph(9, 4)
-    whole = largest_of_neighbours(A > 0, V)
+    whole = _largest_by_rows(A > 0, V)
     monkeypatch.setattr("papertrial.efficient.graph_attention.aggregates._ROWS_BUDGET", 1)
-    assert torch.equal(largest_of_neighbours(A > 0, V), whole)
+    assert torch.equal(_largest_by_rows(A > 0, V), whole)
 
 
 def test_the_released_maximum_is_a_tokens_own_value(tiny, stirred, tokens):

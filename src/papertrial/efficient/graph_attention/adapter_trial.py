@@ -24,11 +24,11 @@ class AdapterTrial(Trial):
 
     Attributes:
         model: a folder or hub id of a Llama-like model; a small one trained on the language reference if not
-            given.
+            given, the same for all arms and seeds, as the paper adapts one model.
         data: files or a hub data set with the columns `question` and `answer`; made-up problems if not given.
         problems: texts to train on.
         validation: texts held out.
-        base_steps: optimiser steps of the small model.
+        base_steps: optimiser steps of the small model, which is trained once and kept.
         steps: optimiser steps of every adapter.
         batch: texts in a batch.
         length: tokens of a text at most.
@@ -63,6 +63,7 @@ class AdapterTrial(Trial):
         arm: {"lr": (5e-3, 1.5e-2, 4.5e-2) if arm == "lora" else (1.2e-2, 3.6e-2, 1.1e-1)} for arm in arms
     }
     tuned_on = "val_loss"
+    version = 2
     prepared_by = ("model", "data", "problems", "validation", "base_steps", "length")
     curve = "loss"
 
@@ -89,17 +90,15 @@ class AdapterTrial(Trial):
             FineTuning("gin-causal", load_frozen(self.model)[0], self.rank, 0)
 
     def prepare(self, seed: int, folder: Path) -> None:
-        """Train the model that is then frozen, and write the texts as token ids."""
+        """Train the model that is then frozen, where that is not done yet, and write the texts as token ids."""
         import random
 
         from safetensors.torch import save_file
 
-        from papertrial.efficient.graph_attention.fine_tuning import encode_texts, load_frozen, train_base
+        from papertrial.efficient.graph_attention.fine_tuning import encode_texts, load_frozen
         from papertrial.efficient.graph_attention.problems import make_problems, read_problems
 
-        if self.model is None:
-            train_base(folder / "base", steps=self.base_steps, batch=16, length=96, lr=3e-3, seed=seed)
-        _, tokenizer = load_frozen(self.model or str(folder / "base"))
+        _, tokenizer = load_frozen(self._base())
         count = self.problems + self.validation
         if self.data is None:
             texts = make_problems(count, seed)
@@ -126,7 +125,7 @@ class AdapterTrial(Trial):
             raise BadInputError("lr is tuned by the runner; set it to measure an arm by hand")
         texts = load_file(watch.prepared / "texts.safetensors")["texts"]
         training, held_out = texts.split((self.problems, self.validation))
-        model, _ = load_frozen(self.model or str(watch.prepared / "base"))
+        model, _ = load_frozen(self._base())
         tuning = FineTuning(arm, model, self.rank, seed)
         weights = tuning.weights()
         optimizer = torch.optim.AdamW(weights, lr=self.lr, weight_decay=0.01)
@@ -165,3 +164,8 @@ class AdapterTrial(Trial):
     def quick(cls) -> AdapterTrial:
         """Return the trial with a base that has learned little, and a few steps."""
         return cls(problems=16, validation=8, base_steps=2, steps=2, batch=4, length=48, rank=2)
+
+    def _base(self) -> str:
+        from papertrial.efficient.graph_attention.fine_tuning import tiny_base
+
+        return self.model or str(tiny_base(self.base_steps))

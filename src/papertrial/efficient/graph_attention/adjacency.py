@@ -122,9 +122,15 @@ def softmax_adjacency(
     """
     if not temperature > 0:
         raise BadInputError(f"temperature must be above 0, got {temperature}")
-    logits = scores.float() * sharpness / temperature
+    logits = scores.float()
+    if isinstance(sharpness, Tensor) or sharpness != 1:
+        logits = logits * sharpness
+    if temperature != 1:
+        logits = logits / temperature
     weights = logits.masked_fill(~visible, -math.inf).softmax(-1)
-    return weights.masked_fill(~visible, 0.0)  # also clears the NaN of rows without anything to see
+    if visible.any(-1).all():
+        return weights  # a hidden pair's weight is 0 already
+    return weights.masked_fill(~visible, 0.0)  # a row without anything to see is NaN
 
 
 def process(

@@ -17,14 +17,18 @@ def degrees(adjacency: Float[Tensor, "batch heads q k"]) -> Float[Tensor, "batch
     return torch.where(total == 0, torch.ones_like(total), total)
 
 
-def mean_and_variance(
+def sum_mean_and_variance(
     adjacency: Float[Tensor, "batch heads q k"], values: Float[Tensor, "batch heads k width"]
-) -> tuple[Float[Tensor, "batch heads q width"], Float[Tensor, "batch heads q width"]]:
-    """Return A V / deg and max(A V² / deg − mean², 0), in float32."""
+) -> tuple[
+    Float[Tensor, "batch heads q width"],
+    Float[Tensor, "batch heads q width"],
+    Float[Tensor, "batch heads q width"],
+]:
+    """Return A V, A V / deg and max(A V² / deg − mean², 0), in float32, from one product."""
     adjacency, values, count = adjacency.float(), values.float(), degrees(adjacency)
-    both = adjacency @ torch.cat([values, values.square()], dim=-1)
-    mean, square = (both / count).chunk(2, dim=-1)
-    return mean, (square - mean.square()).clamp(min=0)
+    total, squares = (adjacency @ torch.cat([values, values.square()], dim=-1)).chunk(2, dim=-1)
+    mean = total / count
+    return total, mean, (squares / count - mean.square()).clamp(min=0)
 
 
 def largest_of_neighbours(
@@ -32,13 +36,25 @@ def largest_of_neighbours(
 ) -> Float[Tensor, "batch heads q width"]:
     """Return the elementwise maximum of V_j over the neighbours j of each token; 0 where it has none.
 
-    Where everybody hears all earlier tokens (any softmax without padding) it is a running maximum. Else rows
-    are taken some at a time: all at once would need (q, k, width) numbers a head. The released code gives −∞
-    for a token without neighbours, and NaN after it.
+    Where everybody hears all earlier tokens (any softmax without padding) it is a running maximum. Else
+    float32 on the CPU goes through a compiled loop, and all other tensors some rows at a time: all at once
+    would need (q, k, width) numbers a head. The released code gives −∞ for a token without neighbours, and
+    NaN after it.
     """
     batch, heads, queries, keys = linked.shape
     if _is_causal(linked):
         return values.cummax(2).values[:, :, keys - queries :]
+    if values.device.type == "cpu" and values.dtype == torch.float32:
+        from papertrial.efficient.graph_attention.largest_kernels import LargestOfNeighbours  # loads numba
+
+        found = LargestOfNeighbours.apply(linked.flatten(0, 1), values.flatten(0, 1))
+        return found.view(batch, heads, queries, values.shape[-1])
+    return _largest_by_rows(linked, values)
+
+
+def _largest_by_rows(linked: Tensor, values: Tensor) -> Tensor:
+    """Return what `largest_of_neighbours` returns, by torch alone."""
+    batch, heads, _, keys = linked.shape
     rows = max(1, _ROWS_BUDGET // max(1, batch * heads * keys * values.shape[-1]))
     parts = []
     for some in linked.split(rows, dim=2):

@@ -19,7 +19,7 @@ from papertrial.efficient.graph_attention.inspection import adjacency_edges, off
 from papertrial.efficient.graph_attention.settings import SparseGinSettings
 from papertrial.efficient.graph_attention.sparse_gin import SparseGin
 from papertrial.errors import BadInputError
-from papertrial.models import load_causal_lm, load_tokenizer, seeded
+from papertrial.models import load_causal_lm, load_tokenizer, seeded, trained_base
 from papertrial.training import train
 
 _IGNORED = -100
@@ -31,18 +31,24 @@ _BASE: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
+_TRAINING: dict[str, Any] = {"batch": 16, "length": 96, "lr": 3e-3}
 _LOOKED_AT = 8  # texts whose graphs are counted
 
 
-def train_base(folder: Path, *, steps: int, batch: int, length: int, lr: float, seed: int) -> None:
-    """Train a small Llama on the language reference, byte by byte, and save it."""
-    tokenizer = byte_tokenizer()
-    blocks = pack(load_documents("topics"), tokenizer, length)
-    model = load_causal_lm("tiny-llama", vocab_size=BYTE_VOCABULARY, seed=seed, **_BASE)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
-    train(model, batches(blocks, batch, seed), optimizer, steps=steps, clip=1.0)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def tiny_base(steps: int) -> Path:
+    """Return the folder of a small Llama trained byte by byte on the language reference, making it once."""
+    recipe = {"room": "graph_attention", **_BASE, **_TRAINING, "steps": steps}
+
+    def build(folder: Path) -> None:
+        tokenizer = byte_tokenizer()
+        blocks = pack(load_documents("topics"), tokenizer, _TRAINING["length"])
+        model = load_causal_lm("tiny-llama", vocab_size=BYTE_VOCABULARY, seed=0, **_BASE)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=_TRAINING["lr"], weight_decay=0.01)
+        train(model, batches(blocks, _TRAINING["batch"], 0), optimizer, steps=steps, clip=1.0)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return trained_base(recipe, build)
 
 
 def load_frozen(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

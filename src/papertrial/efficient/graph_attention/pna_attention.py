@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from papertrial.efficient.graph_attention.adjacency import softmax_adjacency, vi
 from papertrial.efficient.graph_attention.aggregates import (
     largest_of_neighbours,
     longest_and_shortest,
-    mean_and_variance,
+    sum_mean_and_variance,
 )
 from papertrial.efficient.graph_attention.attention import GraphAttention, Thresholded
 from papertrial.efficient.graph_attention.neighbours import Neighbours, find_neighbours
@@ -84,7 +84,7 @@ class PnaAttention(GraphAttention):
             visible = visible_pairs(attention_mask, batch, queries, keys, device)
             graph = rows_of(slice(None), visible)
             taken = self._aggregates(self.thresholded(graph, visible), value, self._spread(own))
-        mapped = self.network(torch.cat(taken, dim=-1).to(hidden_states.dtype))
+        mapped = self._mapped(taken, hidden_states.dtype)
         return self.o_proj(mapped.transpose(1, 2).reshape(batch, queries, -1)), graph
 
     def _weights(self, scores: Tensor, visible: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class PnaAttention(GraphAttention):
         return functional.relu(scores.float()).masked_fill(~visible, 0.0)
 
     def _aggregates(self, edges: Tensor, value: Tensor, own: Tensor) -> list[Tensor]:
-        mean, variance = mean_and_variance(edges, value)
+        total, mean, variance = sum_mean_and_variance(edges, value)
         if self.settings.language_model:
             linked = edges > self.settings.processing.threshold
             longest, shortest = longest_and_shortest(linked, value, own)
@@ -103,7 +103,7 @@ class PnaAttention(GraphAttention):
             largest = own.masked_fill(~linked.any(-1, keepdim=True), 0.0)
         else:
             largest = largest_of_neighbours(linked, value)
-        return [edges @ value.float(), mean, largest, variance]
+        return [total, mean, largest, variance]
 
     def _of_neighbours(self, graph: Neighbours, value: Tensor, own: Tensor) -> list[Tensor]:
         """Return the same aggregates over lists of neighbours, all of weight 1."""
@@ -120,6 +120,12 @@ class PnaAttention(GraphAttention):
         else:
             largest = graph.largest(value)
         return [total, mean, largest, variance]
+
+    def _mapped(self, taken: list[Tensor], dtype: torch.dtype) -> Tensor:
+        """Return what the heads' networks make of the aggregates."""
+        # Joined with the heads in front, as the product over heads reads them: one copy fewer.
+        joined = torch.cat([one.transpose(0, 1) for one in taken], dim=-1)
+        return cast(Tensor, self.network(joined.transpose(0, 1).to(dtype)))
 
     def _spread(self, x: Tensor) -> Tensor:
         return x.repeat_interleave(self.heads // self.shared, dim=1) if self.shared < self.heads else x
