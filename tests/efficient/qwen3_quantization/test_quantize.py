@@ -127,6 +127,7 @@ def test_the_report_says_how_wrong_each_output_is(tiny, ids):
         assert sorted(one.name for one in report.linears) == sorted(names)
         errors = [one.output_error for one in report.linears]
         assert all(0 < error < 1 for error in errors)
+        assert all(0 < one.weight_error < 1 for one in report.linears)
         assert report.worst(3)[0].output_error == max(errors)
         assert len(report.table()) == len(names)
         assert math.isnan(report.linears[0].damping) == (method not in ("gptq", "billm"))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papertrial.efficient.vocabulary_adaptation.adapt import adapt_vocabulary
-from papertrial.efficient.vocabulary_adaptation.aligners import _exceeds, fit_aligner, standardise
+from papertrial.efficient.vocabulary_adaptation.aligners import _exceeds, _gram, fit_aligner, standardise
 from papertrial.efficient.vocabulary_adaptation.alignment import SAVA, fit_translation
 from papertrial.efficient.vocabulary_adaptation.canonical import token_forms, token_strings
 from papertrial.efficient.vocabulary_adaptation.matching import match_vocabularies
@@ -206,6 +206,14 @@ def test_matrix_is_the_pseudoinverse_however_x_is_conditioned(smallest):
     found = fit_aligner(x, y, "matrix").matrix.double()
     # normal equations lose eps64 / smallest² of the solution; float32 storage loses 1e-7
     assert float((found - wanted).norm() / wanted.norm()) < 1e-6
+
+
+def test_matrix_is_the_same_when_its_gram_matrix_is_made_in_blocks(monkeypatch):
+    x, y = randn(60, 12), randn(60, 5, seed=2)
+    whole = fit_aligner(x, y, "matrix").matrix
+    monkeypatch.setattr("papertrial.efficient.vocabulary_adaptation.aligners._COLUMNS", 5)
+    assert torch.allclose(_gram(x), x.T @ x, atol=1e-5)
+    assert torch.allclose(fit_aligner(x, y, "matrix").matrix, whole, atol=1e-6)
 
 
 def test_ridge_is_scikit_learns():
