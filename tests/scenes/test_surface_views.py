@@ -8,7 +8,7 @@ import torch
 from papertrial.errors import BadInputError
 from papertrial.scenes.cameras import Camera, intrinsics_for, look_at
 from papertrial.scenes.splatting import Primitives, RenderOut, Rules
-from papertrial.scenes.surface_views import facing_normals, look_at_surface, surface_depth
+from papertrial.scenes.surface_views import facing_normals, look_at_shape, look_at_surface, surface_depth
 
 
 def camera_from(eye):
@@ -97,3 +97,64 @@ def test_pixels_without_anything_have_depth_zero_and_a_gradient():
     assert torch.isfinite(nothing.grad).all()
     with pytest.raises(BadInputError, match="depth_ratio lies between 0"):
         surface_depth(out, 1.5)
+
+
+def test_a_ratio_between_is_the_share_of_the_median():
+    """Expected depths 3 / 0.75 = 4 and 1 / 0.5 = 2, medians 5 and 2.5; a quarter of the median."""
+    none = torch.zeros(1, 2)
+    out = RenderOut(
+        torch.zeros(1, 2, 3),
+        torch.tensor([[0.75, 0.5]]),
+        torch.tensor([[3.0, 1.0]]),
+        none,
+        torch.tensor([[5.0, 2.5]]),
+        torch.zeros(0, dtype=torch.int64),
+        None,
+        (2, 1),
+    )
+    for ratio, expected in ((0.0, [4.0, 2.0]), (0.25, [4.25, 2.125]), (1.0, [5.0, 2.5])):
+        torch.testing.assert_close(surface_depth(out, ratio), torch.tensor([expected]))
+
+
+def several(count=12):
+    """Surfels about the origin, turned at random."""
+    draw = torch.Generator().manual_seed(5)
+    like = {"generator": draw, "dtype": torch.float64}
+    scales = torch.rand(count, 3, **like) * torch.tensor([0.5, 0.5, 0.0]) + 0.1
+    return Primitives(
+        torch.randn(count, 3, **like) * 0.5, torch.randn(count, 4, **like), scales, torch.rand(count, **like)
+    )
+
+
+def test_normals_are_the_third_axis_turned_to_the_camera():
+    """Against scipy's rotations."""
+    from scipy.spatial.transform import Rotation
+
+    prims, camera = several(), camera_from((0.5, 0.3, 3.0))
+    w, x, y, z = prims.quats.numpy().T
+    axes = torch.from_numpy(
+        Rotation.from_quat(list(zip(x, y, z, w, strict=True))).as_matrix()[:, :, 2].copy()
+    )
+    towards = camera.centre - prims.means
+    expected = axes * torch.sign((axes * towards).sum(-1, keepdim=True))
+    torch.testing.assert_close(facing_normals(prims, camera), expected)
+
+
+@pytest.mark.parametrize("kind", ["surfel", "gaussian"])
+@pytest.mark.parametrize("ratio", [0.0, 0.4, 1.0])
+def test_a_shape_is_that_of_the_whole_view(kind, ratio):
+    prims, camera = several(), camera_from((0.5, 0.3, 3.0))
+    given = {"rules": Rules(kind), "depth_ratio": ratio, "backend": "dense"}
+    whole = look_at_surface(prims, torch.rand(12, 3, dtype=torch.float64), camera, **given)
+    shape = look_at_shape(prims, camera, **given)
+    assert shape.camera is camera
+    assert torch.equal(shape.depth, whole.depth)
+    torch.testing.assert_close(shape.normals, whole.normals)  # sums over other numbers of channels
+
+
+def test_a_shape_has_no_gradient():
+    prims = several()
+    prims.means.requires_grad_()
+    shape = look_at_shape(prims, camera_from((0.5, 0.3, 3.0)), backend="dense")
+    assert not shape.depth.requires_grad
+    assert not shape.normals.requires_grad

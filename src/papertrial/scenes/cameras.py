@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from papertrial.errors import BadInputError
+from papertrial.scenes.compiled_losses import normals_of_depth
+from papertrial.scenes.compiling import compiles
 
 PIXEL_CENTRE = 0.5
 _RIGID = 1e-3  # how far a rotation may be from orthonormal: what float32 poses written as text lose
@@ -81,8 +83,11 @@ class Camera:
         return self.rotation[2]
 
     def to(self, target: torch.device | torch.dtype) -> Camera:
-        """Return the camera with its tensors on a device or in a precision."""
-        return replace(self, viewmat=self.viewmat.to(target), intrinsics=self.intrinsics.to(target))
+        """Return the camera with its tensors on a device or in a precision; itself where they are so already."""
+        viewmat, intrinsics = self.viewmat.to(target), self.intrinsics.to(target)
+        if viewmat is self.viewmat and intrinsics is self.intrinsics:
+            return self
+        return replace(self, viewmat=viewmat, intrinsics=intrinsics)
 
     def resized(self, width: int, height: int) -> Camera:
         """Return the camera of the same view in another number of pixels."""
@@ -172,6 +177,17 @@ def depth_to_normal(
 
     Source: arXiv 2403.17888, equation 15; order, frame and border as in its released code.
     """
+    if compiles(depth) and not (camera.viewmat.requires_grad or camera.intrinsics.requires_grad):
+        _check_size(depth, camera)
+        turn = camera.rotation.T.double() @ torch.linalg.inv(camera.intrinsics.double())
+        return normals_of_depth(depth, turn, offset, _LEAST_LENGTH)
+    return plain_depth_to_normal(depth, camera, offset)
+
+
+def plain_depth_to_normal(
+    depth: Float[Tensor, "h w"], camera: Camera, offset: float = PIXEL_CENTRE
+) -> Float[Tensor, "h w 3"]:
+    """Return `depth_to_normal` by torch's own operations: on any device, with gradients of the camera too."""
     points = depth_to_points(depth, camera, offset)
     down = points[2:, 1:-1] - points[:-2, 1:-1]
     across = points[1:-1, 2:] - points[1:-1, :-2]

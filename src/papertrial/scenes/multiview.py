@@ -14,8 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from papertrial.errors import BadInputError
+from papertrial.errors import BadInputError, unknown
 from papertrial.scenes.cameras import Camera, pixel_grid
+from papertrial.scenes.compiled_losses import Way, compare_views
+from papertrial.scenes.compiling import compiles
 
 PATCH = 11  # pixels a side
 MOST_ERROR = 1.0  # pixels: a round trip that ends farther away is not compared
@@ -23,6 +25,7 @@ MOST_DEGREES = 30.0  # between the optical axes of neighbours
 _STEADY = 1e-8  # added to variances
 _FLAT = 1e-6  # variance of a patch that has no texture
 _LEAST_DISTANCE = 1e-6  # of a plane from the camera
+_BACKENDS = ("auto", "torch")
 
 
 def nearest_neighbours(cameras: Sequence[Camera], most_degrees: float = MOST_DEGREES) -> list[int | None]:
@@ -58,10 +61,15 @@ def plane_homography(
         normals: unit, facing the reference camera.
         distances: `d = -n · X`, above 0.
     """
-    turn = neighbour.rotation @ reference.rotation.T
-    shift = neighbour.viewmat[:3, 3] - turn @ reference.viewmat[:3, 3]
+    turn, shift = _motion(reference, neighbour)
     bend = shift[:, None] * (normals / distances[..., None])[..., None, :]
     return neighbour.intrinsics @ (turn - bend) @ torch.linalg.inv(reference.intrinsics)
+
+
+def _motion(reference: Camera, neighbour: Camera) -> tuple[Tensor, Tensor]:
+    """Return the rotation and the shift from the reference's frame to the neighbour's."""
+    turn = neighbour.rotation @ reference.rotation.T
+    return turn, neighbour.viewmat[:3, 3] - turn @ reference.viewmat[:3, 3]
 
 
 def warp(
@@ -151,6 +159,7 @@ def multi_view_loss(
     most_error: float = MOST_ERROR,
     patch: int = PATCH,
     pixels: Float[Tensor, "n 2"] | None = None,
+    backend: str = "auto",
 ) -> MultiViewLoss:
     """Return `0.05 L_geo + 0.2 L_pho`: round trips through the neighbour, and patches carried there.
 
@@ -167,16 +176,47 @@ def multi_view_loss(
         most_error: of a round trip, in pixels.
         patch: pixels a side, odd.
         pixels: places of the reference to use, x and y; None for all pixels' centres.
+        backend: "auto" (a compiled kernel on the CPU) or "torch".
 
     Raises:
-        BadInputError: a patch that has no middle.
+        BadInputError: a patch that has no middle, or an unknown back end.
 
     Source: arXiv 2412.03428, equations 14 to 17.
     """
     if patch < 1 or patch % 2 == 0:
         raise BadInputError(f"a patch has an odd number of pixels a side, got {patch}")
+    if backend not in _BACKENDS:
+        raise unknown("backend", backend, _BACKENDS)
     if pixels is None:
         pixels = pixel_grid(reference.camera).reshape(-1, 2)
+    compiled = backend == "auto" and compiles(reference.depth, neighbour.depth)
+    terms = _compiled_terms if compiled else _terms
+    geometric, photometric, compared = terms(reference, neighbour, pixels, most_error, patch)
+    total = geometric_weight * geometric + photometric_weight * photometric
+    return MultiViewLoss(total, geometric, photometric, compared)
+
+
+def _compiled_terms(
+    reference: PlaneView, neighbour: PlaneView, pixels: Tensor, most_error: float, patch: int
+) -> tuple[Tensor, Tensor, int]:
+    ours, theirs = reference.camera, neighbour.camera
+    turn, shift = _motion(ours, theirs)
+    there = theirs.intrinsics @ torch.cat([turn, shift[:, None]], dim=-1)
+    back = ours.intrinsics @ torch.cat([turn.T, -(turn.T @ shift)[:, None]], dim=-1)
+    inverse, their_inverse = torch.linalg.inv(torch.stack([ours.intrinsics, theirs.intrinsics]))
+    return compare_views(
+        (reference.depth, reference.normals, reference.grey),
+        (neighbour.depth, neighbour.normals, neighbour.grey),
+        pixels,
+        Way(inverse, their_inverse, there, back),
+        most_error=most_error,
+        patch=patch,
+    )
+
+
+def _terms(
+    reference: PlaneView, neighbour: PlaneView, pixels: Tensor, most_error: float, patch: int
+) -> tuple[Tensor, Tensor, int]:
     own, _ = sample(reference.planes(), pixels)
     real = own[:, 3].detach() > _LEAST_DISTANCE
     pixels, own = pixels[real], own[real]
@@ -191,9 +231,7 @@ def multi_view_loss(
     close = front & (error.detach() < most_error)
     geometric = _mean(error[close])
     value, valid = _patches(reference.grey, neighbour.grey, there[close], pixels[close], patch)
-    photometric = _mean((1 - value)[valid])
-    total = geometric_weight * geometric + photometric_weight * photometric
-    return MultiViewLoss(total, geometric, photometric, int(close.sum()))
+    return geometric, _mean((1 - value)[valid]), int(close.sum())
 
 
 def _patches(

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from papertrial.errors import BadInputError
+from papertrial.scenes.compiled_losses import depth_prior, normal_prior
+from papertrial.scenes.compiling import compiles
 
 GRADIENT_WEIGHT = 0.5
 OCTAVES = 4
@@ -74,6 +76,26 @@ def depth_prior_loss(
 
     Source: arXiv 2412.03428, equation 10.
     """
+    if depth.numel() == 0 or (valid is not None and not bool(valid.any())):
+        raise BadInputError("scale and shift of a depth prior need at least one valid pixel")
+    if compiles(depth, prior) and not through_alignment:
+        return depth_prior(
+            depth, prior, valid, gradient_weight=gradient_weight, octaves=OCTAVES, singular=_SINGULAR
+        )
+    return plain_depth_prior_loss(
+        depth, prior, valid, gradient_weight=gradient_weight, through_alignment=through_alignment
+    )
+
+
+def plain_depth_prior_loss(
+    depth: Float[Tensor, "h w"],
+    prior: Float[Tensor, "h w"],
+    valid: Bool[Tensor, "h w"] | None = None,
+    *,
+    gradient_weight: float = GRADIENT_WEIGHT,
+    through_alignment: bool = False,
+) -> Float[Tensor, ""]:
+    """Return `depth_prior_loss` by torch's own operations."""
     fit = align_depth(depth if through_alignment else depth.detach(), prior, valid)
     residual = fit.scale * depth + fit.shift - prior
     inside = residual if valid is None else residual[valid]
@@ -119,10 +141,26 @@ def normal_prior_loss(
 
     Source: arXiv 2412.03428, equations 11 to 13.
     """
+    if normals.numel() == 0 or (valid is not None and not bool(valid.any())):
+        raise BadInputError("a normal prior needs at least one valid pixel")
+    if compiles(normals, prior):
+        return normal_prior(
+            normals, prior, valid, l1_weight=l1_weight, cosine_weight=cosine_weight, least=_LEAST_LENGTH
+        )
+    return plain_normal_prior_loss(normals, prior, valid, l1_weight=l1_weight, cosine_weight=cosine_weight)
+
+
+def plain_normal_prior_loss(
+    normals: Float[Tensor, "h w 3"],
+    prior: Float[Tensor, "h w 3"],
+    valid: Bool[Tensor, "h w"] | None = None,
+    *,
+    l1_weight: float = 0.01,
+    cosine_weight: float = 0.01,
+) -> Float[Tensor, ""]:
+    """Return `normal_prior_loss` by torch's own operations."""
     if valid is not None:
         normals, prior = normals[valid], prior[valid]
-    if normals.numel() == 0:
-        raise BadInputError("a normal prior needs at least one valid pixel")
     l1 = (normals - prior).abs().sum(-1).mean()
     lengths = normals.norm(dim=-1) * prior.norm(dim=-1)
     cosine = (normals * prior).sum(-1) / lengths.clamp(min=_LEAST_LENGTH)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from papertrial.errors import BadInputError
 from papertrial.scenes.cameras import Camera, depth_to_normal
-from papertrial.scenes.splatting import Primitives, RenderOut, Rules, quaternion_to_matrix, rasterize
+from papertrial.scenes.splatting import Primitives, RenderOut, Rules, rasterize
 
 BLACK = (0.0, 0.0, 0.0)
 
@@ -26,7 +28,6 @@ class SurfaceView:
         depth: of the surface; see `surface_depth`.
         normals: blended normals in the world's frame, facing the camera, as long as the pixel is covered. Gaussians
             have none of their own: theirs are `surface_normals`.
-        surface_normals: those of the depth map, times alpha without its gradient; world's frame, 0 at the border.
         distortion: of the depths along each pixel's ray.
         out: the rasteriser's, for places on the screen.
 
@@ -38,9 +39,21 @@ class SurfaceView:
     alpha: Float[Tensor, "h w"]
     depth: Float[Tensor, "h w"]
     normals: Float[Tensor, "h w 3"]
-    surface_normals: Float[Tensor, "h w 3"]
     distortion: Float[Tensor, "h w"]
     out: RenderOut
+
+    @cached_property
+    def surface_normals(self) -> Float[Tensor, "h w 3"]:
+        """Those of the depth map, times alpha without its gradient; in the world's frame, 0 at the border."""
+        return _depth_normals(self.out, self.depth, self.camera)
+
+
+class SurfaceShape(NamedTuple):
+    """Depth and normals of one view, as in `SurfaceView`."""
+
+    camera: Camera
+    depth: Tensor
+    normals: Tensor
 
 
 def look_at_surface(
@@ -86,17 +99,44 @@ def look_at_surface(
     )
     behind = (1 - out.alpha)[..., None] * out.features.new_tensor(background)
     depth = surface_depth(out, depth_ratio)
-    from_depth = depth_to_normal(depth, camera) * out.alpha.detach()[..., None]
-    return SurfaceView(
-        camera,
-        out.features[..., :3] + behind,
-        out.alpha,
-        depth,
-        out.features[..., 3:] if surfels else from_depth,
-        from_depth,
-        out.distortion,
-        out,
+    normals = out.features[..., 3:] if surfels else _depth_normals(out, depth, camera)
+    return SurfaceView(camera, out.features[..., :3] + behind, out.alpha, depth, normals, out.distortion, out)
+
+
+@torch.no_grad()
+def look_at_shape(
+    prims: Primitives,
+    camera: Camera,
+    *,
+    rules: Rules | None = None,
+    depth_ratio: float = 1.0,
+    backend: str = "auto",
+) -> SurfaceShape:
+    """Render the depth and the normals that `look_at_surface` gives, without colours and without gradients.
+
+    Raises:
+        BadInputError: see `look_at_surface`.
+    """
+    rules = rules or Rules()
+    surfels = rules.kind == "surfel"
+    features = facing_normals(prims, camera) if surfels else prims.opacities[:, None]
+    size = (camera.width, camera.height)
+    out = rasterize(
+        prims,
+        camera.viewmat,
+        camera.intrinsics,
+        *size,
+        features=features,
+        rules=rules,
+        kind=rules.kind,
+        backend=backend,
     )
+    depth = surface_depth(out, depth_ratio)
+    return SurfaceShape(camera, depth, out.features if surfels else _depth_normals(out, depth, camera))
+
+
+def _depth_normals(out: RenderOut, depth: Tensor, camera: Camera) -> Tensor:
+    return depth_to_normal(depth, camera) * out.alpha.detach()[..., None]
 
 
 def surface_depth(out: RenderOut, depth_ratio: float) -> Float[Tensor, "h w"]:
@@ -122,6 +162,8 @@ def surface_depth(out: RenderOut, depth_ratio: float) -> Float[Tensor, "h w"]:
 
 def facing_normals(prims: Primitives, camera: Camera) -> Float[Tensor, "n 3"]:
     """Return surfels' unit normals in the world's frame, turned towards the camera."""
-    normals = quaternion_to_matrix(prims.quats)[:, :, 2]
+    w, x, y, z = torch.nn.functional.normalize(prims.quats, dim=-1).unbind(-1)
+    # the last column of `quaternion_to_matrix`
+    normals = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], dim=-1)
     away = (normals.detach() * (prims.means.detach() - camera.centre)).sum(-1, keepdim=True) > 0
-    return torch.where(away, -normals, normals)
+    return normals * torch.where(away, -1.0, 1.0).to(normals)

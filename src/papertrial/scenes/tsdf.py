@@ -15,6 +15,7 @@ from torch import Tensor
 
 from papertrial.errors import BadInputError, MissingExtraError
 from papertrial.scenes.cameras import Camera
+from papertrial.scenes.compiling import as_array, compiles
 from papertrial.scenes.ply import Mesh
 
 RESOLUTION = 1024  # voxels along the truncation depth, as released
@@ -126,13 +127,49 @@ def fuse(
             f"{counts.tolist()} of them; at least 2 a side and at most {MOST_VOXELS:,} in all will do"
         )
     distance, weight = torch.zeros(total), torch.zeros(total)
+    shape = counts.tolist()
+    if compiles(*depths):
+        _fuse_compiled(depths, cameras, low, settings, distance.view(shape), weight.view(shape))
+    else:
+        _fuse_plainly(depths, cameras, low, settings, counts, distance, weight)
+    mean = torch.where(weight > 0, distance / weight.clamp(min=1), torch.ones_like(distance))
+    return Volume(low, settings.voxel, mean.reshape(shape), weight.reshape(shape))
+
+
+def _fuse_compiled(
+    depths: Sequence[Tensor],
+    cameras: Sequence[Camera],
+    low: Tensor,
+    settings: Settings,
+    distance: Tensor,
+    weight: Tensor,
+) -> None:
+    from papertrial.scenes import depth_kernels
+
+    sums, counts = as_array(distance), as_array(weight)
+    corner = as_array(low)
+    for depth, camera in zip(depths, cameras, strict=True):
+        way = as_array(camera.intrinsics) @ as_array(camera.viewmat)[:3]
+        depth_kernels.fuse(as_array(depth), way, corner, *settings, sums, counts)
+    distance.copy_(torch.from_numpy(sums))
+    weight.copy_(torch.from_numpy(counts))
+
+
+def _fuse_plainly(
+    depths: Sequence[Tensor],
+    cameras: Sequence[Camera],
+    low: Tensor,
+    settings: Settings,
+    counts: Tensor,
+    distance: Tensor,
+    weight: Tensor,
+) -> None:
+    """Fuse by torch's own operations, a slab of voxels at a time."""
+    total = len(distance)
     for start in range(0, total, _SLAB):
         places = _places(torch.arange(start, min(start + _SLAB, total)), counts, low, settings.voxel)
         for depth, camera in zip(depths, cameras, strict=True):
             _add(places, depth, camera, settings, distance[start:], weight[start:])
-    mean = torch.where(weight > 0, distance / weight.clamp(min=1), torch.ones_like(distance))
-    shape = counts.tolist()
-    return Volume(low, settings.voxel, mean.reshape(shape), weight.reshape(shape))
 
 
 def _places(index: Tensor, counts: Tensor, low: Tensor, voxel: float) -> Tensor:

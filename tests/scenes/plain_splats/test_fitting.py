@@ -304,3 +304,20 @@ def test_fits_that_cannot_be_are_refused(cloud, views, cameras):
 def test_settings_that_cannot_be_are_refused(make, message):
     with pytest.raises(BadInputError, match=message):
         make()
+
+
+def test_terms_count_from_their_steps_on(prepared):
+    """Steps are counted from 0: a term that starts at 2 is in the third."""
+    fitted = prepared("surfel", normal_start=2, distortion=1.0, distortion_start=3)
+    found = [set(fitted.step(number)) & {"normal_consistency", "distortion"} for number in range(4)]
+    assert found == [set(), set(), {"normal_consistency"}, {"normal_consistency", "distortion"}]
+
+
+def test_a_shape_is_what_is_looked_at(prepared):
+    """With a ratio between both depths; the colours' harmonics have no part in it."""
+    fitted = prepared("surfel", depth_ratio=0.3)
+    camera = fitted.views[0].camera
+    shape, seen = fitted.shape(camera, 0), fitted.look(camera, 0)
+    torch.testing.assert_close(shape.depth, seen.depth)
+    torch.testing.assert_close(shape.normals, seen.normals)
+    assert not shape.depth.requires_grad

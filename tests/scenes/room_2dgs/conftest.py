@@ -90,7 +90,7 @@ def show():
             probe=None,
             size=(camera.width, camera.height),
         )
-        return SurfaceView(camera, colour, full, depth, normals, normals, none, out)
+        return SurfaceView(camera, colour, full, depth, normals, none, out)
 
     return make
 

@@ -136,6 +136,21 @@ def test_priors_beside_the_images_are_used(deed, with_priors, silent, tmp_path):
     assert (splats.kind, len(splats.primitives)) == ("surfel", helped["splats_written"])
 
 
+def test_neighbouring_photographs_are_held_against_each_other(write_capture, silent, tmp_path):
+    """Sixteen cameras round the room have neighbours within 30 degrees; from a quarter of the run on they count."""
+    folder = write_capture(tmp_path / "room", priors=False)
+    told, found = [], []
+    for multi_view in (True, False):
+        out = tmp_path / f"out {multi_view}"
+        given = {"algorithm": "room_2dgs", "multi_view": multi_view, "iterations": 8}
+        told.append(ReconstructRoom(out, colmap=folder, **given).run(silent)["multi_view"])
+        found.append(tensors(out)["module.anchors.features"])
+    assert told[0].startswith("on: ")
+    assert told[0].endswith(" photographs have a neighbour")
+    assert told[1] == "off"
+    assert not torch.equal(*found)
+
+
 def test_baked_splats_are_those_of_the_nearest_camera(deed, silent, tmp_path):
     facts = deed(algorithm="room_2dgs").run(silent)
     splats = read_splats(tmp_path / "out" / "splats.ply").primitives

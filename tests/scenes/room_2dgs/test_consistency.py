@@ -76,6 +76,16 @@ def test_pixels_follow_from_the_step(inputs, exact):
     assert make_term(inputs, exact, MultiViewSettings(pixels=10_000))._pixels(camera, 0) is None
 
 
+def test_pixels_of_an_oblong_view_lie_inside_it(inputs, exact):
+    """All but one of them are drawn: the rightmost column and the lowest row are among them, nothing is beyond."""
+    wide = inputs.train[0].camera.resized(24, 5)
+    drawn = make_term(inputs, exact, MultiViewSettings(start=0, pixels=24 * 5 - 1))._pixels(wide, 0)
+    assert {tuple(pixel) for pixel in drawn.tolist()} < {
+        (column + 0.5, row + 0.5) for column in range(24) for row in range(5)
+    }
+    assert drawn.dtype == wide.intrinsics.dtype
+
+
 def test_views_that_cannot_be_compared(inputs, exact):
     with pytest.raises(BadInputError, match="at least 2 cameras, got 1"):
         make_term(inputs, exact, count=1)

@@ -217,3 +217,26 @@ def test_scenes_and_photographs_that_cannot_be_fitted(inputs, photographs):
         SeedSettings(volume=-1.0)
     with pytest.raises(BadInputError, match="1 iteration or more"):
         SeedSettings().for_iterations(0)
+
+
+def test_growth_counts_steps_from_one(inputs):
+    """As released: the first iteration is 1."""
+    fitted, told = start(inputs), []
+    fitted.growth.advance = lambda step, *given: told.append(step)
+    for number in range(3):
+        fitted.step(number)
+    assert told == [1, 2, 3]
+
+
+def test_a_neighbours_shape_is_what_the_whole_view_shows(inputs):
+    """Without colours, and so without an appearance; with a ratio between both depths."""
+    fitted = start(inputs, replace(SMALL, depth_ratio=0.3, appearance=True))
+    for number in range(3):
+        fitted.step(number)
+    camera = fitted.views[2].camera
+    shape, view = fitted.shape(camera, 3), fitted.show(camera, 2).view
+    assert shape.camera is camera
+    torch.testing.assert_close(shape.depth, view.depth)
+    torch.testing.assert_close(shape.normals, view.normals)
+    assert not (shape.depth.requires_grad)
+    assert not (shape.normals.requires_grad)

@@ -104,6 +104,10 @@ def test_at_unit_deviation_the_priors_unit_does_not_matter(room, exact):
     seen = exact(0, depth=torch.rand(24, 24, generator=torch.Generator().manual_seed(1)) + 1)
     one, hundred = (term(room, 0, unit, depth=scale * prior, normals=None)(0, 0, seen) for scale in (1, 100))
     assert one["depth_prior"].item() == pytest.approx(hundred["depth_prior"].item(), rel=1e-4)
+    shifted = term(room, 0, unit, depth=prior + 5, normals=None)(
+        0, 0, seen
+    )  # a shift is fitted away, not scaled by
+    assert one["depth_prior"].item() == pytest.approx(shifted["depth_prior"].item(), rel=1e-3)
     plain = term(room, 0, depth=100 * prior, normals=None)(0, 0, seen)
     assert plain["depth_prior"].item() > 100 * one["depth_prior"].item()
 

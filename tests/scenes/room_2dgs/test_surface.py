@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from papertrial.scenes.cameras import Camera, intrinsics_for
 from papertrial.scenes.fitting import Rendering
 from papertrial.scenes.geometry_metrics import compare_clouds
 from papertrial.scenes.room_2dgs import fused_points
@@ -42,6 +43,23 @@ def test_exact_depth_gives_the_true_surface(room):
 def test_what_covers_less_than_half_a_pixel_is_no_surface(room):
     cameras = [view.exact.camera for view in room.train]
     assert len(fused_points(Exactly(room, 0.4), cameras, Settings(0.1, 0.3, 10.0))) == 0
+
+
+def test_a_wall_is_found_although_it_has_no_depth_of_its_own():
+    """The box round what is shown is flat there; it is widened by what distances are cut at."""
+    camera = Camera(torch.eye(4), intrinsics_for(20, 20, 60.0).float(), 20, 20)
+
+    class Wall(Exactly):
+        def __init__(self):
+            pass
+
+        def render(self, camera, time=0.0):
+            depth = torch.full((20, 20), 2.0)
+            return Rendering(torch.zeros(20, 20, 3), torch.ones(20, 20), depth, torch.zeros(20, 20, 3))
+
+    points = fused_points(Wall(), [camera], Settings(0.07, 0.2, 10.0))
+    assert len(points) > 200
+    torch.testing.assert_close(points[:, 2], torch.full((len(points),), 2.0), rtol=0, atol=1e-5)
 
 
 def test_the_released_cut_of_depth_loses_walls_of_a_room_seen_from_within(room):

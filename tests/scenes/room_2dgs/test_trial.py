@@ -66,6 +66,39 @@ def test_a_measurement_repeats_itself_and_another_seed_does_not(prepared):
     assert measure(1) != first
 
 
+def test_seeds_grow_in_the_trial_within_their_budget(tmp_path):
+    """At the trial's own voxel, in its own number of sparse points: most updates of a room that nobody measures add
+    seeds, until there are as many as the budget says. With cells of 2.4 m on the first level, all taken from the start,
+    hardly any did."""
+    from papertrial.scenes.procedural_room import RoomSettings, make_room
+    from papertrial.scenes.room_2dgs.arms import make_fit
+    from papertrial.scenes.room_2dgs.inputs import of_room
+
+    trial = RoomTrial()
+    given = of_room(
+        make_room(RoomSettings(seed=7, pixels=20, train=24, test=0, sparse=trial.points, truth=10))
+    )
+    counts = []
+    for most in (0, trial.seed_points):
+        settings = dataclasses.replace(trial, seed_points=most)._settings(0)
+        growth = dataclasses.replace(settings.seeds.growth, first_statistics=0, start=0, interval=6, stop=99)
+        chosen = dataclasses.replace(settings, seeds=dataclasses.replace(settings.seeds, growth=growth))
+        fitted = make_fit(
+            "no-mv",
+            given.train,
+            given.priors,
+            given.points,
+            given.colours,
+            chosen,
+            track_lengths=given.track_lengths,
+        )
+        counts.append([fitted.step(number)["seeds"] for number in range(25)])
+    free, bounded = counts
+    assert free[0] == bounded[0] < trial.seed_points
+    assert free[6] < free[12] < free[24]
+    assert max(bounded) < max(free)
+
+
 def test_a_capture_is_tried_like_the_made_room(write_capture, tmp_path):
     folder = write_capture(tmp_path / "capture")
     truth = str(folder / "truth.ply")
@@ -102,6 +135,7 @@ def test_captures_that_cannot_be_tried(tmp_path):
         ({"iterations": 0}, "iterations must be at least 1, got 0"),
         ({"views": 1}, "views must be at least 2"),
         ({"rate": 0.0}, "rate must be above 0"),
+        ({"seed_points": -1}, "seed_points must be at least 0, got -1"),
         ({"dist": -1.0}, "dist must be 0 or more"),
         ({"backend": "gsplat"}, "unknown backend 'gsplat'"),
         ({"fusion_voxel": 0.0}, "fusion_voxel must be above 0"),

@@ -164,3 +164,14 @@ def test_what_cannot_be_decoded(make_scaffold, camera):
         Decoder(sees_distance=("color",))
     with pytest.raises(BadInputError, match="sizes of a decoder"):
         Decoder(0)
+
+
+def test_without_colours_all_else_is_the_same(make_scaffold, camera):
+    """And no appearance is asked for, although the decoder has some."""
+    anchors, decoder = make_scaffold(cameras=3)
+    whole = decoder.decode(anchors.state(), camera, appearance=1)
+    plain = decoder.decode(anchors.state(), camera, coloured=False)
+    assert plain.colours.shape == (len(whole.means), 0)
+    for name in whole._fields:
+        if name != "colours":
+            assert torch.equal(getattr(plain, name), getattr(whole, name)), name

@@ -284,6 +284,27 @@ def train(anchors, decoder, optimizer, growth, camera, truth, steps):
         optimizer.step()
 
 
+def test_the_first_update_comes_after_the_start(make_scaffold, camera):
+    """As released: steps above `start` that the interval divides; statistics from above `first_statistics` on, and
+    none from `stop` on."""
+    anchors, decoder = make_scaffold(count=6, per_anchor=3)
+    optimizer = make_optimizer(anchors, decoder, scaffold_rates(decoder, 1.0))
+    growth = Growth(anchors, optimizer, replace(ALL, first_statistics=2, start=10, stop=20, interval=5))
+    visible = visible_anchors(anchors.state(), camera)
+    decoded = decoder.decode(anchors.state(), camera, anchors=visible)
+    out = rasterize(
+        decoded.primitives(), camera.viewmat, camera.intrinsics, 32, 24, features=decoded.colours, track=True
+    )
+    out.features.sum().backward()
+    updated, observed = [], []
+    growth.update = lambda weights: updated.append(step)
+    growth.observe = lambda *given: observed.append(step)
+    for step in range(1, 25):
+        growth.advance(step, decoded, visible, out)
+    assert updated == [15]
+    assert observed == list(range(3, 20))
+
+
 def small_run(seed=0):
     camera = Camera(look_at((0.0, -2.0, 0.3), (0.0, 0.0, 0.0)), intrinsics_for(32, 24, 60.0), 32, 24)
     camera = camera.to(torch.float32)

@@ -7,7 +7,7 @@ import torch
 
 from papertrial.scenes.cameras import Camera
 from papertrial.scenes.scaffold import Anchors, visible_anchors
-from papertrial.scenes.splatting import Primitives, rasterize
+from papertrial.scenes.splatting import Primitives, Rules, project, rasterize
 
 
 def looking_along_z():
@@ -57,3 +57,24 @@ def test_nothing_that_shows_is_left_out(camera):
     }
     assert 0 < len(front) < 300
     assert front <= found
+
+
+def test_the_screen_is_that_of_the_rasteriser(camera):
+    """Radii by the rasteriser's own projection of upright Gaussians, for extents that differ by axis and a skewed,
+    oblong pixel; float64, so that rounding up to pixels meets no tie."""
+    draw = torch.Generator().manual_seed(8)
+    points = (4 * torch.randn(800, 3, generator=draw)).double()
+    logs = torch.randn(800, 6, generator=draw).double() - 2
+    anchors = Anchors(points, logs, 0.01)
+    matrix = torch.tensor([[21.0, 1.5, 15.0], [0, 26.0, 12.5], [0, 0, 1.0]], dtype=torch.float64)
+    skewed = Camera(camera.viewmat.double(), matrix, 32, 24)
+    upright = torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64).repeat(800, 1)
+    own = Primitives(points, upright, logs[:, :3].exp(), torch.ones(800, dtype=torch.float64))
+    screen = project(own, skewed.viewmat, matrix, (32, 24), Rules("gaussian"))
+    a, b, c = screen.conic.unbind(-1)
+    covariance = torch.linalg.inv(torch.stack([torch.stack([a, b], -1), torch.stack([b, c], -1)], -2))
+    radius = (3 * torch.linalg.eigvalsh(covariance)[:, -1].sqrt()).ceil()[:, None]
+    reaches = (screen.centre + radius > 0) & (screen.centre - radius < torch.tensor([32, 24]))
+    expected = (reaches.all(-1) & (screen.depth > 0.2)).nonzero()[:, 0]
+    assert 50 < len(expected) < 500
+    assert visible_anchors(anchors.state(), skewed).tolist() == expected.tolist()

@@ -20,7 +20,7 @@ from papertrial.scenes.plain_splats.scene import SplatScene, make_optimizer
 from papertrial.scenes.plain_splats.settings import PlainSettings
 from papertrial.scenes.prior_losses import normal_consistency
 from papertrial.scenes.snapshots import restore_training, training_state
-from papertrial.scenes.surface_views import SurfaceView, look_at_surface
+from papertrial.scenes.surface_views import SurfaceShape, SurfaceView, look_at_shape, look_at_surface
 
 LossTerm = Callable[[int, int, SurfaceView], Mapping[str, Tensor]]
 """A further term of the loss: given the step's number, the view's place among the views and what it shows, it returns
@@ -100,6 +100,17 @@ class PlainFit:
             background=settings.background,
             backend=settings.backend,
             track=track,
+        )
+
+    def shape(self, camera: Camera, number: int) -> SurfaceShape:
+        """Return depth and normals that a camera sees, without gradients; they depend on no step."""
+        settings = self.settings
+        return look_at_shape(
+            self.scene.primitives(),
+            camera,
+            rules=settings.rasterizing,
+            depth_ratio=settings.depth_ratio,
+            backend=settings.backend,
         )
 
     def step(self, number: int) -> dict[str, float]:

@@ -194,7 +194,7 @@ class ReconstructRoom(Reconstruct):
             return tuple(terms), "off: no photograph has another that looks nearly the same way"
         start = in_proportion(MultiViewSettings().start, self.iterations)
         compared = MultiViewSettings(start=start, pixels=_COMPARED_PIXELS)
-        terms.append(MultiViewTerm(fitted.views, fitted.look, compared, seed=self.seed))
+        terms.append(MultiViewTerm(fitted.views, fitted.shape, compared, seed=self.seed))
         return tuple(terms), f"on: {found} of {len(cameras)} photographs have a neighbour"
 
 

@@ -23,7 +23,7 @@ from papertrial.scenes.room_2dgs.settings import (
     SeedSettings,
     in_proportion,
 )
-from papertrial.scenes.surface_views import SurfaceView
+from papertrial.scenes.surface_views import SurfaceShape
 
 ARMS = ("2dgs", "room_2dgs", "no-seeds", "no-depth", "no-normal", "no-mv")
 _WITHOUT_SEEDS = ("2dgs", "no-seeds")
@@ -94,8 +94,8 @@ def make_fit(
         raise unknown("arm", arm, ARMS)
     fitted: SeedFit | PlainFit
 
-    def look(camera: Camera, number: int) -> SurfaceView:
-        return fitted.look(camera, number)
+    def look(camera: Camera, number: int) -> SurfaceShape:
+        return fitted.shape(camera, number)
 
     terms = [] if arm == "2dgs" else _terms(arm, views, priors, points, settings, look)
     if arm in _WITHOUT_SEEDS:

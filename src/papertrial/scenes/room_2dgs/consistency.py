@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from papertrial.errors import BadInputError
-from papertrial.scenes.cameras import Camera, pixel_grid
+from papertrial.scenes.cameras import PIXEL_CENTRE, Camera
 from papertrial.scenes.colmap import Posed
 from papertrial.scenes.fitting import step_generator
 from papertrial.scenes.multiview import PlaneView, multi_view_loss, nearest_neighbours
 from papertrial.scenes.room_2dgs.settings import MultiViewSettings
-from papertrial.scenes.surface_views import SurfaceView
+from papertrial.scenes.surface_views import SurfaceShape, SurfaceView
 
-Look = Callable[[Camera, int], SurfaceView]
-"""What a camera sees of the scene in a step."""
+Look = Callable[[Camera, int], SurfaceShape]
+"""What a camera sees of the scene's shape in a step."""
 
 _GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
@@ -70,7 +70,7 @@ class MultiViewTerm:
         )
         return {"multi_view": loss.total}
 
-    def _planes(self, view: SurfaceView, at: int) -> PlaneView:
+    def _planes(self, view: SurfaceView | SurfaceShape, at: int) -> PlaneView:
         in_camera = view.normals @ view.camera.rotation.T
         return PlaneView(view.camera, self._greys[at].to(view.depth), view.depth, in_camera)
 
@@ -80,4 +80,5 @@ class MultiViewTerm:
         if wanted is None or wanted >= total:
             return None
         chosen = torch.randperm(total, generator=step_generator(self._seed, number))[:wanted]
-        return pixel_grid(camera).reshape(-1, 2)[chosen.to(camera.intrinsics.device)]
+        places = torch.stack([chosen % camera.width, chosen // camera.width], dim=-1)
+        return places.to(camera.intrinsics) + PIXEL_CENTRE

@@ -30,7 +30,7 @@ from papertrial.scenes.scaffold import (
     volume_loss,
 )
 from papertrial.scenes.snapshots import restore_training, training_state
-from papertrial.scenes.surface_views import SurfaceView, look_at_surface
+from papertrial.scenes.surface_views import SurfaceShape, SurfaceView, look_at_shape, look_at_surface
 
 _GROWTH = "growth."
 
@@ -97,7 +97,8 @@ class SeedFit:
                 "none; give the size of what they see"
             )
         self._rates = scaffold_rates(scene.decoder, self.extent, settings.rate_steps, settings.rate)
-        self.optimizer = make_optimizer(scene.anchors, scene.decoder, self._rates)
+        fused = like.device.type == "cpu"  # one walk over all parameters in place of a dozen each
+        self.optimizer = make_optimizer(scene.anchors, scene.decoder, self._rates, fused=fused)
         self.growth = Growth(scene.anchors, self.optimizer, settings.growth, settings.seed)
 
     def view_at(self, number: int) -> int:
@@ -124,9 +125,20 @@ class SeedFit:
         )
         return Shown(view, decoded, visible)
 
-    def look(self, camera: Camera, number: int) -> SurfaceView:
-        """Return what a camera sees in a step, with the appearance of the nearest training camera."""
-        return self.show(camera, self._appearance(camera)).view
+    @torch.no_grad()
+    def shape(self, camera: Camera, number: int) -> SurfaceShape:
+        """Return depth and normals that a camera sees; they depend on no step and on no appearance."""
+        settings = self.settings
+        state = self.scene.anchors.state()
+        visible = visible_anchors(state, camera)
+        decoded = self.scene.decoder.decode(state, camera, anchors=visible, coloured=False)
+        return look_at_shape(
+            decoded.primitives(),
+            camera,
+            rules=settings.rules,
+            depth_ratio=settings.depth_ratio,
+            backend=settings.backend,
+        )
 
     def step(self, number: int) -> dict[str, float]:
         """Fit one view, then add and remove seeds where that is due.

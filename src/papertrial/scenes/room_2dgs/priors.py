@@ -69,6 +69,7 @@ class PriorTerm:
             check_not_disparity([prior.depth for prior in priors], cameras, points)
         self._depths = [self._scaled(prior.depth) for prior in priors]
         self._normals = [prior.normals for prior in priors]
+        self._with_normal = [None if one is None else has_normal(one) for one in self._normals]
 
     def __call__(self, number: int, at: int, view: SurfaceView) -> dict[str, Tensor]:
         """Return the weighted terms of the view in place `at`; a view without a prior has none."""
@@ -76,7 +77,7 @@ class PriorTerm:
         if number < settings.start:
             return {}
         losses = {}
-        depth, normals = self._depths[at], self._normals[at]
+        depth, normals, with_normal = self._depths[at], self._normals[at], self._with_normal[at]
         if depth is not None and settings.depth > 0:
             rendered = surface_depth(view.out, settings.depth_ratio)
             there = rendered.detach() > 0
@@ -88,12 +89,11 @@ class PriorTerm:
                     gradient_weight=settings.gradient,
                     through_alignment=settings.through_alignment,
                 )
-        if normals is not None and settings.normal > 0:
-            predicted = normals.to(view.normals)
+        if normals is not None and with_normal is not None and settings.normal > 0:
             losses["normal_prior"] = settings.normal * normal_prior_loss(
                 view.normals @ view.camera.rotation.T,
-                predicted,
-                has_normal(predicted),
+                normals.to(view.normals),
+                with_normal.to(view.normals.device),
                 l1_weight=settings.normal_l1,
                 cosine_weight=settings.normal_cosine,
             )

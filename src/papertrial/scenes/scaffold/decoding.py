@@ -107,6 +107,7 @@ class Decoder(nn.Module):
         kind: str = "surfel",
         anchors: Int[Tensor, " v"] | None = None,
         appearance: int | None = None,
+        coloured: bool = True,
     ) -> Decoded:
         """Return the primitives that a camera is shown; differentiable in the state.
 
@@ -119,6 +120,7 @@ class Decoder(nn.Module):
             kind: "surfel" or "gaussian".
             anchors: those to decode, most often the visible ones; None for all.
             appearance: which training camera's appearance vector colours it; wanted where the decoder has some.
+            coloured: whether colours are wanted; without them `colours` has no columns, and no appearance is asked for.
 
         Raises:
             BadInputError: an unknown kind, or an appearance that the decoder does not have.
@@ -137,8 +139,10 @@ class Decoder(nn.Module):
         there = (opacities.detach().reshape(-1) > 0).nonzero()[:, 0]
         row, slot = there // self.per_anchor, self._slots(anchors)[there]
         shape = self.covariance(self._input("covariance", seen, distance)).reshape(-1, 7)[there]
-        colour_input = self._with_appearance(self._input("colour", seen, distance), appearance)
-        colours = torch.sigmoid(self.colour(colour_input)).reshape(-1, 3)[there]
+        colours = shape[:, :0]
+        if coloured:
+            colour_input = self._with_appearance(self._input("colour", seen, distance), appearance)
+            colours = torch.sigmoid(self.colour(colour_input)).reshape(-1, 3)[there]
         scalings = state.scalings[anchors][row]
         offsets = state.offsets.reshape(-1, 3)[slot]
         axes = 2 if kind == "surfel" else 3
