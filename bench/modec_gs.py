@@ -3,7 +3,10 @@
     python bench/modec_gs.py            # fields at the paper's sizes, rendering, and the parts of a step; Markdown
 
 The plain form is what the 4DGS family runs: one `grid_sample` for each plane of each scale, multiplied, under autograd.
-First all forms must agree in float64 sums of float32 inputs, then they run in turn. One thread.
+First all forms must agree in float64 sums of float32 inputs, then they run in turn. One thread, but for one column.
+
+The bound is what memory alone would take: cells that these points touch are read twice (forward and backward), those
+of the gradient are read and written, and all of the gradient is set to zero, at the speed at which this machine copies.
 """
 
 from __future__ import annotations
@@ -59,10 +62,11 @@ def fields(rounds: int) -> None:
     """Print forward and backward of each form, and what a step spends on a field besides."""
     print(f"{POINTS:,} points, scales 1 and 2; forward and backward with gradients of planes and points:\n")
     print(
-        "| field | points | a call for each plane | stacked planes | one walk | gain over calls for each plane |"
+        "| field | points | a call for each plane | stacked planes | one walk | on two threads | gain over calls "
+        "for each plane | MB touched | bound |"
     )
-    print("|---|---|---|---|---|---|")
-    rest = []
+    print("|---|---|---|---|---|---|---|---|---|")
+    rest, speed = [], copying()
     for name, (spatial, temporal, channels) in FIELDS.items():
         fast = HexPlane(BOX, spatial=spatial, temporal=temporal, channels=channels, backend="numba")
         stacked = HexPlane(BOX, spatial=spatial, temporal=temporal, channels=channels, backend="torch")
@@ -77,12 +81,15 @@ def fields(rounds: int) -> None:
                 "plain": lambda p=planes, a=points, t=times, g=push: plain_step(p, a, t, g),
                 "stacked": lambda f=stacked, a=points, t=times, g=push: field_step(f, a, t, g),
                 "one walk": lambda f=fast, a=points, t=times, g=push: field_step(f, a, t, g),
+                "two threads": lambda f=fast, a=points, t=times, g=push: on_two(field_step, f, a, t, g),
             }
             agree(runs)
             ms = in_turn(runs, rounds)
             gain = ms["plain"] / ms["one walk"]
+            touched = bytes_touched(fast, points, times)
             print(
-                f"| {name} | {kind} | {ms['plain']:.2f} | {ms['stacked']:.2f} | {ms['one walk']:.2f} | {gain:.1f} |"
+                f"| {name} | {kind} | {ms['plain']:.2f} | {ms['stacked']:.2f} | {ms['one walk']:.2f} | "
+                f"{ms['two threads']:.2f} | {gain:.1f} | {touched / 1e6:.1f} | {1000 * touched / speed:.2f} |"
             )
         rest.append((name, fast, stacked))
     print("\nRegularisers with their gradients, and Adam's step on all weights of the field:\n")
@@ -168,6 +175,8 @@ def timed_step(training: ModecTraining, turn: int) -> dict[str, float]:
     loss = loss + scene.penalty()
     lap("regularisers")
     training.optimizer.zero_grad()
+    for field in scene.fields():
+        field.clear_gradient()
     loss.backward()
     lap("backward through all")
     training.optimizer.step()
@@ -229,16 +238,50 @@ def plain_step(planes: list[list[Tensor]], points: Tensor, times: Tensor, push: 
 
 
 def field_step(field: HexPlane, points: Tensor, times: Tensor, push: Tensor) -> list[Tensor]:
-    """Sample a field, and go back."""
-    field.cells.grad = points.grad = None
+    """Sample a field, and go back, as a step of training does: into a gradient that is kept."""
+    field.clear_gradient()
+    points.grad = None
     found = field(points, times)
     found.backward(push)
     return [found.detach(), points.grad, field.cells.grad.reshape(-1)]
 
 
+def on_two(run: Callable[..., list[Tensor]], *given: object) -> list[Tensor]:
+    """Run something on two threads."""
+    torch.set_num_threads(2)
+    try:
+        return run(*given)
+    finally:
+        torch.set_num_threads(1)
+
+
+def copying() -> float:
+    """Return the bytes that this machine reads and writes in a second when it copies 256 MB."""
+    source = torch.zeros(64_000_000)
+    target = torch.zeros_like(source)
+    seconds = in_turn({"copy": lambda: target.copy_(source)}, 5)["copy"] / 1000
+    return 2 * source.nbytes / seconds
+
+
+def bytes_touched(field: HexPlane, points: Tensor, times: Tensor) -> int:
+    """Return what the bound counts, from the cells that these points' samples read."""
+    at = torch.cat([(points.detach() + 1) / 2, times[:, None]], dim=1)
+    cells, start = [], 0
+    for size in field.sizes:
+        last = torch.tensor(size) - 1
+        low = torch.minimum((at * last).long(), last - 1)
+        for i, j in PAIRS:
+            corner = start + low[:, j] * size[i] + low[:, i]
+            cells += [corner, corner + 1, corner + size[i], corner + size[i] + 1]
+            start += size[i] * size[j]
+    different = len(torch.cat(cells).unique())
+    assert start == len(field.cells)
+    return 4 * field.channels * (4 * different + len(field.cells))
+
+
 def penalty_step(field: HexPlane, weights: Penalty) -> list[Tensor]:
     """Take the regularisers and their gradient."""
-    field.cells.grad = None
+    field.clear_gradient()
     field.penalty(weights).backward()
     return [field.cells.grad]
 

@@ -142,17 +142,18 @@ def test_sizes_are_the_papers():
 
 @settings(max_examples=20, deadline=None)
 @given(
+    time_range=st.sampled_from(["full", "half"]),
     spatial=st.tuples(*[st.integers(2, 6)] * 3),
     temporal=st.integers(2, 6),
     channels=st.integers(1, 17),
     count=st.integers(0, 9),
     seed=st.integers(0, 99),
 )
-def test_kernel_and_stacked_samples_agree_with_their_gradients(spatial, temporal, channels, count, seed):
-    fields = [
-        make(backend, spatial=spatial, temporal=temporal, channels=channels, seed=seed).double()
-        for backend in BACKENDS
-    ]
+def test_kernel_and_stacked_samples_agree_with_their_gradients(
+    time_range, spatial, temporal, channels, count, seed
+):
+    sizes = {"spatial": spatial, "temporal": temporal, "channels": channels, "time_range": time_range}
+    fields = [make(backend, seed=seed, **sizes).double() for backend in BACKENDS]
     fields[1].load_state_dict(fields[0].state_dict())
     push = torch.randn(
         count, 2 * channels, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
@@ -241,6 +242,49 @@ def test_penalty_gradients_agree():
     torch.testing.assert_close(fields[0].cells.grad, fields[1].cells.grad, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gradient_kept_in_place_is_the_same_gradient(backend):
+    """Two uses of a field and its penalty add up, step after step, whether autograd adds them or the kernels do."""
+    weights, points = Penalty(0.5, 0.25, 2.0), inside(30)
+    plain, kept = (make(backend, channels=5).double() for _ in range(2))
+    for push in (1.0, -3.0):
+        for field in (plain, kept):
+            if field is plain:
+                field.cells.grad = None
+            else:
+                field.clear_gradient()
+            once, twice = field(points.double(), 0.3), field(points[:7].double(), 0.9)
+            (push * (once.square().sum() + twice.sum() + field.penalty(weights))).backward()
+        torch.testing.assert_close(kept.cells.grad, plain.cells.grad, rtol=1e-12, atol=1e-12)
+    held = kept.cells.grad
+    kept.clear_gradient()
+    assert backend == "torch" or (kept.cells.grad is held and not bool(held.any()))
+    other = plain.cells.detach().clone().requires_grad_()  # other cells have a gradient of their own
+    torch.func.functional_call(kept, {"cells": other}, (points.double(), 0.3)).sum().backward()
+    assert bool(other.grad.any())
+    assert backend == "torch" or not bool(kept.cells.grad.any())
+    kept.cells.grad = None  # as optimisers clear it: then it is a parameter like any other
+    (gradient,) = torch.autograd.grad(kept(points.double(), 0.3).sum(), kept.cells)
+    assert bool(gradient.any())
+    assert kept.cells.grad is None
+
+
+def test_two_threads_compute_the_same_bits():
+    field, points, before = make(channels=16), inside(200), torch.get_num_threads()
+    outcomes = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            field.cells.grad, at = None, points.clone().requires_grad_()
+            found = field(at, 0.4)
+            found.square().sum().backward()
+            outcomes.append((found.detach(), field.cells.grad, at.grad))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*outcomes, strict=True):
+        assert torch.equal(one, two)
+
+
 def test_a_straight_field_has_no_penalty():
     """Second differences of planes that rise evenly are zero, and time planes at 1 have no distance from it."""
     field = HexPlane(BOX, spatial=4, temporal=4, channels=2)
@@ -268,12 +312,13 @@ def test_box_around_contains_its_points():
 
 
 def test_warming_up_compiles_all_kernels_and_draws_nothing():
-    from papertrial.scenes import hexplane_kernels
+    from papertrial.scenes import hexplane_kernels, hexplane_penalty_kernels
 
     before = torch.get_rng_state()
     warm_up()
     assert torch.equal(torch.get_rng_state(), before)
-    for kernel in (hexplane_kernels.sample, hexplane_kernels.sample_backward, hexplane_kernels.regularise):
+    penalties = (hexplane_penalty_kernels.regularise, hexplane_penalty_kernels.regularise_backward)
+    for kernel in (hexplane_kernels.sample, hexplane_kernels.sample_backward, *penalties):
         assert any("float32" in str(signature) for signature in kernel.signatures)
 
 

@@ -87,6 +87,8 @@ class HexPlane(nn.Module):
         self.sizes = [(*(scale * one for one in places), temporal) for scale in scales]
         self.channels, self.time_range, self.backend = channels, time_range, backend
         self.cells = nn.Parameter(self._first_cells(generator))
+        self.layout = _layout(self.sizes)
+        self._gradient: Tensor | None = None
 
     @property
     def features(self) -> int:
@@ -129,16 +131,25 @@ class HexPlane(nn.Module):
         """
         if outside == "raise":
             self.check_inside(points)
-        low, high = self.box
-        at = (points - low) / (high - low)
-        if isinstance(times, Tensor):
-            when = times.to(at)[:, None]
-        else:
-            when = at.new_full((len(at), 1), times)
-        where = torch.cat([at, when if self.time_range == "full" else (1 + when) / 2], dim=1)
-        if self._compiled(where):
-            return _Sample.apply(self.cells, where, self.sizes)
-        return self._sample_stacked(where)
+        if self._compiled(points):
+            from papertrial.scenes.hexplane_compiled import sample
+
+            return sample(self, points, times)
+        return self._sample_stacked(self.shares(points, times))
+
+    def clear_gradient(self) -> None:
+        """Set the planes' gradient to zeros, in place where it was there before, and let `backward` add to it there.
+
+        A step spares the gradients of each use of the field, which are as large as the field, and their sum. While
+        `cells.grad` is this tensor, `torch.autograd.grad` does not see the planes; without a call of this method, and
+        where the compiled kernels do not run, everything is as with any parameter.
+        """
+        if not self._compiled(self.cells):
+            self.cells.grad = None
+            return
+        if self._gradient is None or self._gradient.shape != self.cells.shape:
+            self._gradient = torch.empty_like(self.cells)
+        self.cells.grad = self._gradient.zero_()
 
     def check_inside(self, points: Float[Tensor, "n 3"]) -> None:
         """Raise where points lie outside the box: they would silently take its border's value.
@@ -166,7 +177,9 @@ class HexPlane(nn.Module):
         Source: the regularisers of arXiv 2301.10241 as the code of arXiv 2310.08528 applies them.
         """
         if self._compiled(self.cells):
-            return _Penalise.apply(self.cells, self.sizes, weights)
+            from papertrial.scenes.hexplane_compiled import penalise
+
+            return penalise(self, weights)
         total = self.cells.new_zeros(())
         for six in self.planes():
             for (_, j), plane in zip(PAIRS, six, strict=True):
@@ -186,6 +199,19 @@ class HexPlane(nn.Module):
                 f"backend='numba' samples on the CPU, the points lie on {like.device}; use 'torch'"
             )
         return self.backend == "numba"
+
+    def shares(
+        self, points: Float[Tensor, "n 3"], times: Float[Tensor, " n"] | float
+    ) -> Float[Tensor, "n 4"]:
+        """Return where points and times lie between the ends of each axis: 0 to 1."""
+        low, high = self.box
+        at = (points - low) / (high - low)
+        when = times.to(at)[:, None] if isinstance(times, Tensor) else at.new_full((len(at), 1), times)
+        return torch.cat([at, when if self.time_range == "full" else (1 + when) / 2], dim=1)
+
+    def accumulator(self) -> Tensor | None:
+        """Return the gradient that `clear_gradient` set, if it is still there: backward passes add to it."""
+        return self._gradient if self._gradient is not None and self.cells.grad is self._gradient else None
 
     def _sample_stacked(self, where: Float[Tensor, "n 4"]) -> Float[Tensor, "n features"]:
         """Sample planes of equal size in one call each."""
@@ -214,60 +240,6 @@ class HexPlane(nn.Module):
                 plane = torch.ones(shape)
                 parts.append(plane if j == TIME else plane.uniform_(*_FIRST_SPACE, generator=generator))
         return torch.cat(parts)
-
-
-class _Sample(torch.autograd.Function):
-    """The kernel `sample` with its analytic gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, cells: Tensor, where: Tensor, sizes: list[tuple[int, ...]]) -> Tensor:
-        from papertrial.scenes import hexplane_kernels
-
-        planes, at = cells.detach().contiguous(), where.detach().to(cells.dtype).contiguous()
-        out = planes.new_empty(len(at), len(sizes) * planes.shape[1])
-        starts, counts = _layout(sizes)
-        hexplane_kernels.sample(planes.numpy(), starts, counts, at.numpy(), out.numpy())
-        ctx.saved = (planes, at, starts, counts, where.dtype)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        from papertrial.scenes import hexplane_kernels
-
-        planes, at, starts, counts, dtype = ctx.saved
-        to_planes, to_at = torch.zeros_like(planes), torch.zeros_like(at)
-        hexplane_kernels.sample_backward(
-            planes.numpy(),
-            starts,
-            counts,
-            at.numpy(),
-            grads[0].contiguous().numpy(),
-            to_planes.numpy(),
-            to_at.numpy(),
-        )
-        return to_planes, to_at.to(dtype), None
-
-
-class _Penalise(torch.autograd.Function):
-    """The kernel `regularise` over all planes; value and gradient come in one walk."""
-
-    @staticmethod
-    def forward(ctx: Any, cells: Tensor, sizes: list[tuple[int, ...]], weights: Penalty) -> Tensor:
-        from papertrial.scenes import hexplane_kernels
-
-        planes, total, start = cells.detach().contiguous(), 0.0, 0
-        ctx.gradient = torch.empty_like(planes)
-        for size in sizes:
-            for i, j in PAIRS:
-                end = start + size[i] * size[j]
-                plane, out = (one[start:end].view(size[j], -1).numpy() for one in (planes, ctx.gradient))
-                total += hexplane_kernels.regularise(plane, *_weights(weights, j), out)
-                start = end
-        return planes.new_tensor(total)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.gradient * grads[0], None, None
 
 
 def box_around(points: Float[Tensor, "n 3"], margin: float = 0.1) -> Float[Tensor, "2 3"]:

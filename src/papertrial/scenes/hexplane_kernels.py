@@ -11,16 +11,46 @@ from typing import Any, no_type_check
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))  # xy, xz, xt, yz, yt, zt
 _COLUMN_AXIS = np.array([pair[0] for pair in PAIRS])
 _ROW_AXIS = np.array([pair[1] for pair in PAIRS])
 _SIX = len(PAIRS)
 
-_FAST = {"contract", "nsz", "arcp", "reassoc"}
-_jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+FAST = {"contract", "nsz", "arcp", "reassoc"}
+_jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 # What every point calls is put in place: a call passes arrays by their eight parts, which costs more than its sums.
-_in_place: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
+_in_place: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, inline="always")
+
+
+_LINE = 64  # bytes that a processor fetches at once
+
+
+@intrinsic
+@no_type_check
+def _fetch(typing: Any, array: Any, row: Any, byte: Any) -> Any:
+    """Ask for a place in a row of a matrix before it is written to, and do not wait for it."""
+
+    def build(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        held = context.make_array(signature.args[0])(context, builder, given[0])
+        row_, byte_ = (
+            context.cast(builder, one, kind, types.intp)
+            for one, kind in zip(given[1:], signature.args[1:], strict=True)
+        )
+        wide = builder.extract_value(held.strides, 0)
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.gep(
+            builder.bitcast(held.data, pointer), [builder.add(builder.mul(row_, wide), byte_)]
+        )
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        builder.call(fetch, [place, number(1), number(3), number(1)])  # to write, keep near, data
+        return context.get_dummy_value()
+
+    return types.void(array, row, byte), build
 
 
 @_in_place
@@ -61,13 +91,14 @@ def _take_samples(
 
 @_jit
 @no_type_check
-def sample(planes: Any, starts: Any, sizes: Any, at: Any, out: Any) -> None:
-    """Write the product of six bilinear samples for every point, scale beside scale.
+def sample(planes: Any, starts: Any, sizes: Any, scale: int, at: Any, out: Any) -> None:
+    """Write the product of six bilinear samples of one scale for every point, into that scale's columns.
 
     Args:
         planes: cells, channels.
         starts: scales, 6.
         sizes: scales, 4: cells along x, y, z and t.
+        scale: which of them.
         at: points, 4: coordinates within 0 and 1.
         out: points, scales * channels.
     """
@@ -75,40 +106,47 @@ def sample(planes: Any, starts: Any, sizes: Any, at: Any, out: Any) -> None:
     cells, shares, slopes = np.empty(4, np.int64), np.empty(4, at.dtype), np.empty(4, at.dtype)
     firsts, samples = np.empty(_SIX, np.int64), np.empty((_SIX, channels), planes.dtype)
     for point in range(at.shape[0]):
-        for scale in range(starts.shape[0]):
-            _locate(at, point, sizes, scale, cells, shares, slopes)
-            _take_samples(planes, starts, sizes, scale, cells, shares, firsts, samples)
-            for channel in range(channels):
-                product = samples[0, channel]
-                for pair in range(1, _SIX):
-                    product *= samples[pair, channel]
-                out[point, scale * channels + channel] = product
+        _locate(at, point, sizes, scale, cells, shares, slopes)
+        _take_samples(planes, starts, sizes, scale, cells, shares, firsts, samples)
+        for channel in range(channels):
+            product = samples[0, channel]
+            for pair in range(1, _SIX):
+                product *= samples[pair, channel]
+            out[point, scale * channels + channel] = product
 
 
 @_jit
 @no_type_check
 def sample_backward(
-    planes: Any, starts: Any, sizes: Any, at: Any, grad: Any, to_planes: Any, to_at: Any
+    planes: Any, starts: Any, sizes: Any, scale: int, at: Any, grad: Any, to_planes: Any, to_at: Any
 ) -> None:
-    """Add the gradients of planes and coordinates, given that of `sample`'s outcome.
+    """Add the gradients of one scale's planes and of the coordinates, given that of `sample`'s outcome.
 
-    The samples are taken again: reading them anew costs less than having kept them.
+    The samples are taken again: reading them anew costs less than having kept them. Cells of the gradient are asked
+    for ahead of the sums that are added to them, for large planes fill no cache.
     """
     channels = planes.shape[1]
+    wide = channels * planes.itemsize
     cells, shares, slopes = np.empty(4, np.int64), np.empty(4, at.dtype), np.empty(4, at.dtype)
     firsts, samples = np.empty(_SIX, np.int64), np.empty((_SIX, channels), planes.dtype)
     pushes, running = np.empty((_SIX, channels), planes.dtype), np.empty(channels, planes.dtype)
     for point in range(at.shape[0]):
-        for scale in range(starts.shape[0]):
-            _locate(at, point, sizes, scale, cells, shares, slopes)
-            _take_samples(planes, starts, sizes, scale, cells, shares, firsts, samples)
-            _part_the_product(samples, grad, point, scale * channels, running, pushes)
-            for pair in range(_SIX):
-                i, j = _COLUMN_AXIS[pair], _ROW_AXIS[pair]
-                low = firsts[pair]
-                high = low + sizes[scale, i]
-                _add_to_coordinates(planes, low, high, pushes, pair, shares, slopes, i, j, to_at, point)
-                _add_to_cells(low, high, pushes, pair, shares[i], shares[j], to_planes)
+        _locate(at, point, sizes, scale, cells, shares, slopes)
+        _take_samples(planes, starts, sizes, scale, cells, shares, firsts, samples)
+        for pair in range(_SIX):
+            high = firsts[pair] + sizes[scale, _COLUMN_AXIS[pair]]
+            for byte in range(0, wide, _LINE):
+                _fetch(to_planes, firsts[pair], byte)
+                _fetch(to_planes, firsts[pair] + 1, byte)
+                _fetch(to_planes, high, byte)
+                _fetch(to_planes, high + 1, byte)
+        _part_the_product(samples, grad, point, scale * channels, running, pushes)
+        for pair in range(_SIX):
+            i, j = _COLUMN_AXIS[pair], _ROW_AXIS[pair]
+            low = firsts[pair]
+            high = low + sizes[scale, i]
+            _add_to_coordinates(planes, low, high, pushes, pair, shares, slopes, i, j, to_at, point)
+            _add_to_cells(low, high, pushes, pair, shares[i], shares[j], to_planes)
 
 
 @_in_place
@@ -174,43 +212,3 @@ def _add_to_cells(
         to_planes[high, channel] += c * pushes[pair, channel]
     for channel in range(to_planes.shape[1]):
         to_planes[high + 1, channel] += d * pushes[pair, channel]
-
-
-@_jit
-@no_type_check
-def regularise(plane: Any, roughness: float, distance: float, to_plane: Any) -> float:
-    """Return a plane's penalty and write its gradient.
-
-    `roughness` weighs the mean of squared second differences from row to row, `distance` the mean distance from 1.
-
-    Args:
-        plane: rows, columns times channels.
-        roughness: its weight.
-        distance: its weight.
-        to_plane: like `plane`; is written over.
-    """
-    rows, width = plane.shape
-    total = 0.0
-    near, one, two = plane.dtype.type(distance / (rows * width)), plane.dtype.type(1), plane.dtype.type(2)
-    for row in range(rows):
-        part = plane.dtype.type(0)
-        for column in range(width):
-            away = plane[row, column] - one
-            part += abs(away)
-            to_plane[row, column] = near * np.sign(away)
-        total += distance / (rows * width) * part
-    if rows < 3:
-        return total
-    weight = roughness / ((rows - 2) * width)
-    twice = plane.dtype.type(2 * weight)
-    for row in range(1, rows - 1):
-        part = plane.dtype.type(0)
-        for column in range(width):
-            bend = plane[row - 1, column] - two * plane[row, column] + plane[row + 1, column]
-            part += bend * bend
-            push = twice * bend
-            to_plane[row - 1, column] += push
-            to_plane[row, column] -= two * push
-            to_plane[row + 1, column] += push
-        total += weight * part
-    return total

@@ -40,13 +40,15 @@ def test_it_is_the_deed_reconstruct():
 
 
 def test_a_scene_of_the_layout_is_written_as_a_capture(hypernerf_folder, tmp_path, clip):
-    """The same poses, times and points come back through transforms.json as the layout gave."""
+    """The same poses, times, points and parts come back through transforms.json as the layout gave."""
     write_transforms(hypernerf_folder, tmp_path / "poses")
     direct = load_hypernerf(hypernerf_folder)
     capture = load_capture(None, tmp_path / "poses")
-    assert list(capture.times) == pytest.approx([view.time for view in direct.train])
+    views = [*direct.train, *direct.test]  # names are sorted, and "train" comes before "val"
+    assert list(capture.times) == pytest.approx([view.time for view in views])
+    assert capture.held_out == (False,) * 12 + (True,) * 12
     torch.testing.assert_close(capture.points, direct.points)
-    for view, posed in zip(direct.train, capture.views, strict=True):
+    for view, posed in zip(views, capture.views, strict=True):
         ours, depth, _ = project_points(clip.points, posed.camera)
         theirs, expected, _ = project_points(clip.points, view.camera)
         front = expected > 0.5
@@ -59,7 +61,6 @@ def test_a_scene_is_fitted_and_written(deed, tmp_path):
     made = deed()
     facts = made.run(quietly)
     out = tmp_path / "out"
-    assert facts["views"] == 12
     assert facts["moments"] == 12
     assert facts["psnr_training"] > 5
     scene = load_scene(out / "scene.safetensors")
@@ -74,6 +75,13 @@ def test_a_scene_is_fitted_and_written(deed, tmp_path):
     assert (out / "preview.png").is_file()
 
 
+@pytest.mark.parametrize(("hold_out", "views"), [(None, (12, 12)), (0, (24, 0)), (4, (18, 6))])
+def test_the_layouts_own_test_frames_are_held_out(deed, hold_out, views):
+    facts = deed(hold_out=hold_out).run(quietly)
+    assert (facts["views"], facts["views_held_out"]) == views
+    assert (facts["psnr_held_out"] is None) == (hold_out == 0)
+
+
 def test_a_finished_run_goes_on_where_it_ended(deed, tmp_path, hypernerf_folder):
     deed().run(quietly)
     before = (tmp_path / "out" / "scene.safetensors").read_bytes()
@@ -83,10 +91,33 @@ def test_a_finished_run_goes_on_where_it_ended(deed, tmp_path, hypernerf_folder)
     assert (tmp_path / "out" / "splats_0.5.ply").is_file()
 
 
+def test_frames_that_a_failed_run_left_behind_are_not_taken(deed, tmp_path, hypernerf_folder):
+    with pytest.raises(BadInputError, match="7 segments need 14 moments"):
+        deed(segments=7).run(quietly)
+    left = tmp_path / "out" / "poses" / "transforms.json"
+    assert left.is_file()
+    with pytest.raises(BadInputError, match=r"there is no .*nowhere.*is .* a scene in HyperNeRF's layout"):
+        deed(data=tmp_path / "nowhere").run(quietly)
+    facts = deed(longest=12).run(quietly)
+    assert facts["views"] == 12
+    assert {frame["w"] for frame in json.loads(left.read_text())["frames"]} == {12}
+
+
+def test_a_run_is_not_gone_on_with_on_other_frames(deed, tmp_path, hypernerf_folder):
+    deed().run(quietly)
+    image = hypernerf_folder / "rgb" / "2x" / "train_00003.png"
+    image.write_bytes((hypernerf_folder / "rgb" / "2x" / "train_00004.png").read_bytes())
+    with pytest.raises(BadInputError, match="photographs was"):
+        deed().run(quietly)
+
+
 def test_photographs_without_times_are_evenly_spaced(deed, tmp_path, hypernerf_folder):
     write_transforms(hypernerf_folder, tmp_path / "capture")
     path = tmp_path / "capture" / "transforms.json"
     content = json.loads(path.read_text())
+    content["frames"] = [frame for frame in content["frames"] if "train" in frame["file_path"]]
+    for name in ("train_filenames", "val_filenames"):
+        del content[name]
     for frame in content["frames"]:
         del frame["time"]
     path.write_text(json.dumps(content))

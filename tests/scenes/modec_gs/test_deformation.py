@@ -172,6 +172,26 @@ def test_gaussians_may_stray_from_the_box_and_anchors_may_not():
         busy_anchors()(state, [0.5])
 
 
+def test_heads_taken_together_say_what_each_says():
+    """Values and gradients are those of the heads as they stand: ReLU, linear, ReLU, linear after the trunk."""
+    outputs = {"one": 3, "two": 7, "three": 1}
+    torch.manual_seed(0)
+    network = DeformationNetwork(5, outputs, hidden=8, zero_start=False).double()
+    features = torch.randn(20, 5, dtype=torch.float64)
+    apart = {name: head(network.trunk(features)) for name, head in network.heads.items()}
+    together = network(features)
+    push = {name: torch.randn(20, size, dtype=torch.float64) for name, size in outputs.items()}
+    gradients = []
+    for found in (apart, together):
+        total = sum((found[name] * push[name]).sum() for name in outputs)
+        gradients.append(torch.autograd.grad(total, list(network.parameters())))
+    assert list(together) == list(outputs)
+    for name in outputs:
+        torch.testing.assert_close(together[name], apart[name], rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
 def test_bad_input():
     with pytest.raises(BadInputError, match="one gate or two, got 3"):
         busy_anchors()(a_state(), [0.5], torch.zeros(COUNT, 3))

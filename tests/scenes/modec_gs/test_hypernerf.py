@@ -200,6 +200,10 @@ def without(name):
         (without("rgb/2x/000001.png"), "there is no image .*000001.png"),
         (broken("dataset.json", {"ids": []}), "lacks train_ids, val_ids"),
         (broken("dataset.json", {"train_ids": [], "val_ids": []}), "names no frame to train on"),
+        (
+            broken("dataset.json", {"train_ids": ["a", "b"], "val_ids": ["b"]}),
+            "'b' both to train and to test",
+        ),
         (broken("dataset.json", {"train_ids": ["../x"], "val_ids": []}), "no entry for frame '../x'"),
         (broken("metadata.json", {}), "no entry for frame '000005'"),
         (broken("scene.json", {"scale": 1.0}), "lacks center"),

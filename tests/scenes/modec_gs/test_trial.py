@@ -12,9 +12,18 @@ import papertrial.scenes.modec_gs as room
 from papertrial.errors import BadInputError
 from papertrial.scenes.modec_gs import Intervals, Player, TimedView, save_scene
 from papertrial.scenes.modec_gs import evaluation as evaluating
-from papertrial.scenes.modec_gs.arms import ARMS, SMALL, STAGES, made_capture, moving_training, scene_settings
+from papertrial.scenes.modec_gs.arms import (
+    ARMS,
+    SMALL,
+    STAGES,
+    made_capture,
+    moving_training,
+    scene_settings,
+    still_training,
+)
 from papertrial.scenes.modec_gs.storage import load_scene
 from papertrial.scenes.modec_gs.trial import MotionTrial, trials
+from papertrial.scenes.scaffold import GrowthSettings
 from papertrial.trial.artifacts import encode_artifact
 from papertrial.trial.card import load_card
 
@@ -121,6 +130,49 @@ def test_fields_keep_the_papers_proportions():
     assert method == paper
 
 
+def test_large_fields_make_the_methods_as_large_as_the_baselines():
+    """Rows (a) to (d) of table 3: every field has the baseline's cells and channels, and its size is matched anew."""
+    capture = made_capture(0, 24, 8, 100)
+    small, large = (MotionTrial(fields=fields)._sizes(capture) for fields in ("small", "large"))
+    base = scene_settings("4dgs", small, 100).local_field
+    for arm in ("modec", "gad-lgd"):
+        own = scene_settings(arm, large, 100)
+        assert own.local_field == base
+        assert dataclasses.replace(own.global_field, penalty=base.penalty) == base
+        assert scene_settings(arm, small, 100).local_field.channels == 16
+    assert scene_settings("4dgs", large, 100) == scene_settings("4dgs", small, 100)
+    # two fields of 32 channels in the bytes of one, and the channels that pay for the further network
+    assert 64 <= scene_settings("4dgs-small", large, 100).local_field.channels <= 70
+    for arm in STAGES:
+        assert scene_settings(arm, large, 100) == scene_settings(arm, small, 100)
+
+
+def test_the_still_stage_leaves_room_for_anchors_of_what_moves():
+    capture = made_capture(0, 12, 24, 240)
+    trial = MotionTrial()
+    sizes, training = trial._sizes(capture), trial._training(0, 1.0)
+    still = still_training(capture, sizes, training, 10)
+    moving = moving_training("4dgs", still.scene, capture, sizes, training, 10)
+    limits = [one.growth.settings.most_anchors for one in (still, moving)]
+    assert limits == [490, 700]
+    own = dataclasses.replace(
+        training, growth=GrowthSettings()
+    )  # a user's frames have no limit, and get none
+    assert still_training(capture, sizes, own, 10).growth.settings.most_anchors is None
+
+
+def test_backend_and_device_reach_training_and_rendering(prepared):
+    """The torch back end renders what the compiled one does; both are named where they are used."""
+    trial = dataclasses.replace(QUICK, backend="torch", steps=2)
+    assert trial._training(0, 1.0).backend == "torch"
+    assert trial._sizes(trial._capture(0)).device == "cpu"
+    assert trial.scale().endswith("small fields of 8 cells a side, cpu")
+    compiled = dataclasses.replace(trial, backend="numba")
+    ours, theirs = (one.measure("4dgs", 0, Watch(prepared))["psnr"] for one in (trial, compiled))
+    assert ours == pytest.approx(theirs, abs=0.05)  # dB; sums in another order, twice through Adam
+    assert {"backend", "device"} <= set(MotionTrial.prepared_by)
+
+
 def test_another_seed_measures_something_else(prepared, tmp_path):
     QUICK.prepare(1, tmp_path)
     first = QUICK.measure("4dgs", 0, Watch(prepared))
@@ -175,6 +227,9 @@ def test_scores_by_hand():
         ({"spatial": 1}, "spatial must be at least 2"),
         ({"segments": 13}, "at most half of the frames, 12, got 13"),
         ({"gates": "three"}, "unknown gates 'three'"),
+        ({"fields": "huge"}, "unknown fields 'huge'"),
+        ({"backend": "cpu"}, "unknown backend 'cpu'"),
+        ({"device": "gpu"}, "device must be cpu, cuda"),
         ({"rate": 0.0}, "rate must be above 0"),
         ({"voxel": -1.0}, "voxel must be above 0"),
         ({"masks": True}, "masks and longest are for the user's frames"),

@@ -45,6 +45,37 @@ def test_frames_that_are_all_the_same_show_no_motion(views):
         check_views(still, 6)
 
 
+def standing(views, image, noise, seed=0):
+    """One camera's frames of one image, each with noise of its own."""
+    draw = torch.Generator().manual_seed(seed)
+    return [
+        one._replace(
+            camera=views[0].camera,
+            image=(image + noise * torch.randn(image.shape, generator=draw)).clamp(0, 1),
+        )
+        for one in views
+    ]
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.03, 0.1])
+def test_a_still_scene_with_noise_shows_no_motion(views, noise):
+    with pytest.warns(UserWarning, match="camera stands still, and its 12 images differ by no more than"):
+        check_views(standing(views, 0.25 + 0.5 * views[0].image, noise), 6)
+
+
+def test_a_small_thing_that_moves_in_noise_is_motion(views):
+    """A square of 5 x 5 pixels that moves on by one a frame, over noise of a tenth of its contrast; no warning."""
+    frames = standing(views, torch.full((24, 24, 3), 0.4), 0.03)
+    for place, frame in enumerate(frames):
+        frame.image[10:15, place : place + 5] += 0.3
+    check_views(frames, 6)
+
+
+def test_a_light_that_is_dimmed_is_motion(views):
+    frames = standing(views, torch.full((24, 24, 3), 0.4), 0.03)
+    check_views([one._replace(image=one.image * (1 - 0.3 * one.time)) for one in frames], 6)
+
+
 def test_times_are_spread():
     assert spread_times([4.0, 6.0, 14.0]) == pytest.approx([0.0, 0.2, 1.0])
     for moments in ([], [3.0, 3.0]):

@@ -107,6 +107,51 @@ def test_transforms_are_read(given, photographed, photographed_room, tmp_path):
     assert capture.frame_times() == pytest.approx([at / 7 for at in range(8)])
 
 
+def test_a_transforms_own_split_is_taken_unless_another_is_asked_for(
+    photographed, photographed_room, tmp_path
+):
+    folder = photographed(tmp_path / "room")
+    content = transforms(folder, photographed_room)
+    files = sorted(frame["file_path"] for frame in content["frames"])
+    for lists, held in (
+        ({"val_filenames": files[1:3]}, [1, 2]),
+        ({"val_filenames": files[:1], "test_filenames": files[-1:]}, [0, len(files) - 1]),
+        ({"val_filenames": []}, []),
+    ):
+        (folder / "transforms.json").write_text(json.dumps({**content, **lists}))
+        capture = load_capture(None, folder / "images")
+        assert capture.split(None) == ([at for at in range(len(files)) if at not in held], held)
+        assert capture.split(0) == (list(range(len(files))), [])
+        assert capture.split(3)[1] == list(range(0, len(files), 3))
+        kept, _ = capture.split(None)
+        assert of_views(capture, kept).split(None) == (list(range(len(kept))), [])
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"val_filenames": "all"}, "val_filenames must be a list"),
+        ({"test_filenames": [3]}, "test_filenames must be a list"),
+        ({"val_filenames": ["images/nowhere.png"]}, "val_filenames name 'images/nowhere.png', which is no"),
+    ],
+)
+def test_splits_that_cannot_be(lists, message, photographed, photographed_room, tmp_path):
+    folder = photographed(tmp_path / "room")
+    content = transforms(folder, photographed_room)
+    (folder / "transforms.json").write_text(json.dumps({**content, **lists}))
+    with pytest.raises(BadInputError, match=message):
+        load_capture(None, folder / "images")
+
+
+def test_a_split_that_leaves_nothing_to_train_on(photographed, photographed_room, tmp_path):
+    folder = photographed(tmp_path / "room")
+    content = transforms(folder, photographed_room)
+    every = [frame["file_path"] for frame in content["frames"]]
+    (folder / "transforms.json").write_text(json.dumps({**content, "test_filenames": every}))
+    with pytest.raises(BadInputError, match=r"those that the capture names .* leaves none.*0 trains on all"):
+        load_capture(None, folder / "images").split(None)
+
+
 def test_transforms_as_blender_writes_them(photographed, photographed_room, tmp_path):
     folder = photographed(tmp_path / "room", model=None)
     matrix, width = (

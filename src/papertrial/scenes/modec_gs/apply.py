@@ -35,7 +35,7 @@ class ReconstructMotion(Reconstruct):
 
     Attributes:
         data: a scene in HyperNeRF's layout (also Nerfies, DyCheck's iPhone and Nvidia's scenes), in place of colmap
-            or images; its training frames are used.
+            or images; its test frames are held out.
         format: of data: hypernerf.
         segments: of time; 6 or more, since fewer than 5 never adjust; at most half of the moments.
         gates: of each anchor: two, one or none.
@@ -94,11 +94,11 @@ class ReconstructMotion(Reconstruct):
             return super().run(progress)
         self.check()
         self._check_out()
-        folder = self.out / POSES
-        if not (folder / "transforms.json").is_file():
-            from papertrial.scenes.modec_gs.hypernerf import write_transforms
+        from papertrial.scenes.modec_gs.hypernerf import write_transforms
 
-            write_transforms(self.data, folder, longest=self.longest or None)
+        folder = self.out / POSES
+        # Written anew each time: what lies there may be of other data, and a checkpoint of other frames is refused.
+        write_transforms(self.data, folder, longest=self.longest or None)
         return replace(self, data=None, images=folder).run(progress)
 
     def start(self, capture: Capture) -> Reconstruction:
@@ -125,6 +125,7 @@ class ReconstructMotion(Reconstruct):
             save_scene(path, scene)
 
         def write(path: Path) -> int:
+            facts["motion"] = _motion(scene, views, self.backend)
             return self._write_splats(path, scene, views)
 
         between = [f"{time:g}" for time in self.times if all(abs(time - one.time) > _SAME for one in views)]
@@ -191,6 +192,18 @@ class ReconstructMotion(Reconstruct):
             if place == 0:
                 write_baked(path, baked, "gaussian")
         return counts[0]
+
+
+def _motion(scene: ModecScene, views: list[TimedView], backend: str) -> str:
+    """Say whether what the scene shows moves; where it does not, the user shall not take it for a moving one."""
+    from papertrial.scenes.modec_gs.evaluation import shown_motion
+    from papertrial.scenes.modec_gs.scene import Player
+
+    seen = shown_motion(Player(scene, backend=backend), views)
+    how = f"pixels change by up to {seen.change:.3f}, frames are off by {seen.error:.3f}"
+    if seen.found:
+        return f"found: {how}"
+    return f"no motion found: {how}; more iterations are wanted, or the place is still"
 
 
 def _decoded(scene: ModecScene, time: float, camera: Camera) -> Decoded:

@@ -35,6 +35,8 @@ STAGES |= {"gad-lgd-large": "gad-lgd"}  # arm: variant
 SMALL = {EQUAL_SIZE: "4dgs", "gad-lgd": "gad-lgd", "modec": "modec"}
 ARMS = {**STAGES, **SMALL}
 CLIP_VOXEL, CLIP_ANCHORS = 0.25, 700
+# Of the most anchors: a still stage that grew all of them would leave none for where things turn out to move.
+STILL_SHARE = 0.7
 # The paper's cells of 16, 4 and 1 voxels are for voxels of a hundredth; here the first would be as large as the hall.
 CLIP_GROWTH = GrowthSettings(min_opacity=0.01, coarsest=4, ratio=2, most_anchors=CLIP_ANCHORS)
 
@@ -61,6 +63,8 @@ class Sizes:
     per_anchor: int
     voxel: float
     gates: str
+    fields: str = "small"
+    device: str = "cpu"
 
 
 @lru_cache(maxsize=2)
@@ -92,7 +96,8 @@ def scene_settings(arm: str, sizes: Sizes, anchors: int) -> SceneSettings:
 
     The fields keep the paper's proportions: the global one has half of the local one's cells along each side, and one
     along time for each segment; 4DGS's has twice the channels. `4dgs-small` has so many channels that its scene has
-    as many bytes as the method's, to half a channel.
+    as many bytes as the method's, to half a channel. Where `sizes.fields` is "large", both of the method's are as
+    large as 4DGS's.
 
     Args:
         arm: see `ARMS`.
@@ -115,22 +120,24 @@ def scene_settings(arm: str, sizes: Sizes, anchors: int) -> SceneSettings:
         local_field=local,
         hidden=sizes.hidden,
     )
+    large = replace(local, channels=sizes.channels * LARGE_CHANNELS // FieldSettings().channels)
+    if arm in STAGES or sizes.fields == "large":
+        method = replace(method, local_field=large, global_field=replace(large, penalty=GLOBAL_PENALTY))
     if arm == EQUAL_SIZE:
         small = VARIANTS["4dgs"].settings(method)
         missing = _floats(method, sizes, anchors) - _floats(small, sizes, anchors)
-        further = replace(small, local_field=replace(local, channels=sizes.channels + 1))
+        field = small.local_field
+        further = replace(small, local_field=replace(field, channels=field.channels + 1))
         each = _floats(further, sizes, anchors) - _floats(small, sizes, anchors)
-        return replace(small, local_field=replace(local, channels=sizes.channels + round(missing / each)))
-    if arm in STAGES:
-        large = replace(local, channels=sizes.channels * LARGE_CHANNELS // FieldSettings().channels)
-        method = replace(method, local_field=large, global_field=replace(large, penalty=GLOBAL_PENALTY))
+        return replace(small, local_field=replace(field, channels=field.channels + round(missing / each)))
     return VARIANTS[ARMS[arm]].settings(method)
 
 
 def still_training(capture: Capture, sizes: Sizes, training: TrainingSettings, steps: int) -> ModecTraining:
     """Return the first stage, which all arms share: a Scaffold-GS scene of all frames, in which nothing moves.
 
-    Its schedules of growth and rates are Scaffold-GS's own in proportion to the steps. In proportion to the paper's
+    Its schedules of growth and rates are Scaffold-GS's own in proportion to the steps, and where anchors are limited it
+    leaves room for those of the second stage. In proportion to the paper's
     3,000 of 23,000 steps a short run would leave it blurred, and motion would be taken for what geometry should do.
 
     Args:
@@ -146,8 +153,10 @@ def still_training(capture: Capture, sizes: Sizes, training: TrainingSettings, s
     torch.manual_seed(training.seed)
     anchors = make_anchors(capture.points, sizes.voxel, settings, per_anchor=sizes.per_anchor)
     growth = training.growth.scaled(steps)
+    if growth.most_anchors is not None:
+        growth = replace(growth, most_anchors=round(STILL_SHARE * growth.most_anchors))
     training = replace(training, coarse=steps, fine=0, schedule=steps, growth=growth, adjustment=None)
-    scene = ModecScene(anchors, settings, box_around(capture.points))
+    scene = ModecScene(anchors, settings, box_around(capture.points)).to(sizes.device)
     return ModecTraining(scene, capture.train, training, extent_of(capture))
 
 
@@ -187,7 +196,7 @@ def moving_training(
     whole = training.scaled(round(steps * (COARSE + FINE) / FINE))
     adjustment = whole.adjustment if VARIANTS[ARMS[arm]].adjusts else None
     how = replace(whole, coarse=0, fine=steps, motion_schedule=steps, adjustment=adjustment)
-    return ModecTraining(scene, capture.train, how, extent_of(capture))
+    return ModecTraining(scene.to(sizes.device), capture.train, how, extent_of(capture))
 
 
 def extent_of(capture: Capture) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -54,8 +54,7 @@ class DeformationNetwork(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
         if zero_start:
-            for head in self.heads.values():
-                assert isinstance(head, nn.Sequential)
+            for head in self._layers():
                 last = head[-1]
                 assert isinstance(last, nn.Linear)
                 nn.init.zeros_(last.weight)
@@ -63,8 +62,17 @@ class DeformationNetwork(nn.Module):
 
     def forward(self, features: Float[Tensor, "n features"]) -> dict[str, Tensor]:
         """Return what each head says, by name: (n, its size)."""
-        shared = self.trunk(features)
-        return {name: head(shared) for name, head in self.heads.items()}
+        # All heads begin with the same ReLU and a layer of the same shape: taken together they are one product.
+        shared = torch.relu(self.trunk(features))
+        firsts, lasts = zip(*((head[1], head[3]) for head in self._layers()), strict=True)
+        wide = torch.nn.functional.linear(
+            shared, torch.cat([layer.weight for layer in firsts]), torch.cat([layer.bias for layer in firsts])
+        )
+        parts = torch.relu_(wide).split(self.trunk.out_features, dim=1)
+        return {name: last(part) for name, last, part in zip(self.heads, lasts, parts, strict=True)}
+
+    def _layers(self) -> list[nn.Sequential]:
+        return [cast(nn.Sequential, head) for head in self.heads.values()]
 
 
 class AnchorDeformation(nn.Module):

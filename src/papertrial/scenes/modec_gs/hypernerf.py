@@ -76,8 +76,10 @@ def load_hypernerf(
     metadata = _object(folder / "metadata.json", ())
     scene = _object(folder / "scene.json", ("scale", "center"))
     train, test = ([str(one) for one in lists[name]] for name in ("train_ids", "val_ids"))
-    if not train:
-        raise BadInputError(f"{folder / 'dataset.json'} names no frame to train on")
+    both = sorted(set(train) & set(test))
+    if not train or both:
+        fault = f"frame {both[0]!r} both to train and to test on" if both else "no frame to train on"
+        raise BadInputError(f"{folder / 'dataset.json'} names {fault}")
     moments = [_moment(metadata, name, folder) for name in (*train, *test)]
     times = dict(zip((*train, *test), spread_times(moments), strict=True))
 
@@ -243,7 +245,9 @@ def _object(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def write_transforms(folder: Path, out: Path, *, reduction: int = 2, longest: int | None = None) -> None:
-    """Write a scene's training frames, their poses and times, and its points as a capture with a transforms.json.
+    """Write a scene's frames, their poses and times, and its points as a capture with a transforms.json.
+
+    Frames to test on are named there as `val_filenames`, so that they are held out.
 
     Args:
         folder: of the scene, in HyperNeRF's layout.
@@ -258,8 +262,8 @@ def write_transforms(folder: Path, out: Path, *, reduction: int = 2, longest: in
     (out / "images").mkdir(parents=True, exist_ok=True)
     write_points(out / "points.ply", found.points)
     frames = []
-    for view in found.train:
-        name = f"images/{view.camera.name}.png"
+    for view in (*found.train, *found.test):
+        name = _file_of(view)
         write_png(out / name, colour_picture(view.image))
         camera = view.camera
         pose = torch.linalg.inv(camera.viewmat.double()) @ torch.diag(
@@ -279,7 +283,15 @@ def write_transforms(folder: Path, out: Path, *, reduction: int = 2, longest: in
                 "cy": matrix[1][2],
             }
         )
-    content = {"ply_file_path": "points.ply", "frames": frames}
+    split = {
+        f"{which}_filenames": [_file_of(view) for view in views]
+        for which, views in (("train", found.train), ("val", found.test))
+    }
+    content = {"ply_file_path": "points.ply", "frames": frames, **split}
     half = out / ".transforms.json"
     half.write_text(json.dumps(content), encoding="utf-8")
     half.replace(out / "transforms.json")  # appears last and whole: it says that everything else is there
+
+
+def _file_of(view: TimedView) -> str:
+    return f"images/{view.camera.name}.png"

@@ -194,6 +194,9 @@ class ModecTraining:
         ]
         loss = self._loss(frames, outs, views, still)
         self.optimizer.zero_grad()
+        if not still:
+            for field_ in scene.fields():
+                field_.clear_gradient()
         loss.backward()
         value = float(loss.detach())
         found = {"loss": value, "anchors": float(len(scene.anchors))}

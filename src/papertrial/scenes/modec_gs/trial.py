@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 else:  # help is read without torch
     Capture = Sizes = ModecTraining = TrainingSettings = Any
 
+_NAMED = {"gates": ("two", "one", "none"), "fields": ("small", "large")}
+_NAMED["backend"] = ("auto", "numba", "torch", "gsplat")
 _POSITIVE = ("frames", "pixels", "points", "coarse", "batch", "segments", "channels", "hidden", "per_anchor")
 _PAPERS_VOXEL = 0.01
 _STILL = "still.safetensors"
 _FIRST_CLIP = 100  # clips before it were looked at while the trial was made
-_RATES = (8.0, 16.0, 32.0)
+_RATES = (8.0, 16.0, 32.0, 64.0)
+_RATES_OF_LARGE = _RATES[:3]  # of large fields the best lies inside these
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,12 @@ class MotionTrial(Trial):
         per_anchor: Gaussians of each anchor; the paper's is 10.
         voxel: edge of the cells that get an anchor; 0.25 m for the made clip, the paper's 0.01 for data.
         gates: "two" logits of each anchor, "one" or "none".
+        fields: "small" as in the paper's last rows, or "large": both of the method's as large as 4DGS's, as in its
+            first rows.
         rate: multiplies the paper's first learning rates of fields and deformation networks, which are for 20,000
             steps; they fall to the paper's last. Tuned for every arm if not given.
+        backend: of the rasteriser: auto, numba (CPU), torch (any device), gsplat (CUDA).
+        device: where to train and render: cpu, or cuda.
     """
 
     data: str | None = None
@@ -78,7 +85,10 @@ class MotionTrial(Trial):
     per_anchor: int = 5
     voxel: float | None = None
     gates: str = "two"
+    fields: str = "small"
     rate: float | None = None
+    backend: str = "auto"
+    device: str = "cpu"
 
     arms: ClassVar[tuple[str, ...]] = ("4dgs", "4dgs-small", "gad-lgd", "modec")
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -106,11 +116,15 @@ class MotionTrial(Trial):
         "batch",
         "per_anchor",
         "voxel",
+        "backend",
+        "device",
     )
     curve = "loss"
 
     def check(self) -> None:
         """Raise `BadInputError` for settings that no arm could work with."""
+        from papertrial.models import resolve_device
+
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise BadInputError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -118,8 +132,10 @@ class MotionTrial(Trial):
             given = getattr(self, name)
             if given is not None and given < least:
                 raise BadInputError(f"{name} must be at least {least}, got {given}")
-        if self.gates not in ("two", "one", "none"):
-            raise unknown("gates", self.gates, ("two", "one", "none"))
+        for name, known in _NAMED.items():
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
+        resolve_device(self.device)
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise BadInputError(f"rate must be above 0, got {self.rate}")
         if self.voxel is not None and not 0 < self.voxel < math.inf:
@@ -177,7 +193,7 @@ class MotionTrial(Trial):
         if self.data is not None:
             whose = f"{self.data}" + (f" at {self.longest} pixels" if self.longest else "")
         steps = f"{self.coarse} + {self.steps} steps of {self.batch}"
-        return f"{whose}; {steps}, fields of {self.spatial} cells a side, CPU"
+        return f"{whose}; {steps}, {self.fields} fields of {self.spatial} cells a side, {self.device}"
 
     @classmethod
     def quick(cls) -> MotionTrial:
@@ -222,6 +238,8 @@ class MotionTrial(Trial):
             per_anchor=self.per_anchor,
             voxel=self.voxel or (CLIP_VOXEL if self.data is None else _PAPERS_VOXEL),
             gates=self.gates,
+            fields=self.fields,
+            device=self.device,
         )
 
     def _training(self, seed: int, rate: float) -> TrainingSettings:
@@ -229,7 +247,9 @@ class MotionTrial(Trial):
         from papertrial.scenes.modec_gs.training import TrainingSettings
 
         own = {"growth": CLIP_GROWTH} if self.data is None else {}
-        return TrainingSettings(batch=self.batch, field_rate=rate, network_rate=rate, seed=seed, **own)
+        return TrainingSettings(
+            batch=self.batch, field_rate=rate, network_rate=rate, seed=seed, backend=self.backend, **own
+        )
 
     def _shown(self, training: ModecTraining, capture: Capture, watch: Watch | None) -> dict[str, float]:
         """Score the test frames, and keep pictures of them where there is a watch."""
@@ -237,7 +257,8 @@ class MotionTrial(Trial):
         from papertrial.scenes.modec_gs.scene import Player
 
         scene = training.scene
-        images = evaluation.render_views(Player(scene, background=training.settings.background), capture.test)
+        player = Player(scene, background=training.settings.background, backend=self.backend)
+        images = evaluation.render_views(player, capture.test)
         scores = evaluation.score(images, capture.test, capture.moving)
         segmented = scene.settings.moves_anchors
         if watch is not None:
@@ -265,7 +286,8 @@ class StagesTrial(MotionTrial):
     seeds = 3
     arms: ClassVar[tuple[str, ...]] = ("4dgs", "anchors-alone", "two-anchor-stages", "gad-lgd-large")
     grid: ClassVar[Mapping[str, Mapping[str, Sequence[Any]]]] = {
-        arm: {"rate": _RATES} for arm in ("4dgs", "anchors-alone", "two-anchor-stages", "gad-lgd-large")
+        arm: {"rate": _RATES_OF_LARGE}
+        for arm in ("4dgs", "anchors-alone", "two-anchor-stages", "gad-lgd-large")
     }
 
     @classmethod

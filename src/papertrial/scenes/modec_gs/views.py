@@ -15,6 +15,10 @@ from papertrial.scenes.cameras import Camera
 from papertrial.scenes.image_losses import check_images
 
 FEWEST_FRAMES_A_SEGMENT = 2
+_BLOCK = 8  # pixels a side over which noise averages out
+_BLOCK_SIGMAS = 7.0  # of a block's mean: a million blocks of pure noise stay below 5
+_MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
+_SAME_POSE = 1e-6
 
 
 class TimedView(NamedTuple):
@@ -56,6 +60,29 @@ def check_views(views: Sequence[TimedView], segments: int) -> None:
         warnings.warn(
             f"no motion found: all {len(views)} images are the same; the scene will be still", stacklevel=2
         )
+    elif _only_noise(views):
+        warnings.warn(
+            f"no motion found: the camera stands still, and its {len(views)} images differ by no more than noise",
+            stacklevel=2,
+        )
+
+
+def _only_noise(views: Sequence[TimedView]) -> bool:
+    """Return whether one standing camera took all images, and nothing in them changes but pixels on their own.
+
+    Each image's distance from the mean of all is averaged over blocks of pixels. Independent noise shrinks by the root
+    of how many there are; what moves or changes as a whole does not. Where the camera moves, images cannot tell:
+    `evaluation.shown_motion` asks the fitted scene.
+    """
+    first = views[0].camera
+    if any(not torch.allclose(view.camera.viewmat, first.viewmat, rtol=0, atol=_SAME_POSE) for view in views):
+        return False
+    images = torch.stack([view.image for view in views]).permute(0, 3, 1, 2).double()
+    away = images - images.mean(0)
+    noise = float(away.abs().median()) / _MEDIAN_OF_NORMAL
+    block = max(1, min(_BLOCK, *away.shape[2:]))
+    most = float(torch.nn.functional.avg_pool2d(away, block).abs().max())
+    return most * block <= _BLOCK_SIGMAS * noise
 
 
 def check_times(times: Sequence[float]) -> None:

@@ -34,6 +34,7 @@ class Capture:
         times: of the photographs, within 0 and 1; None where all are of one moment or nobody wrote them down.
         root: the folder beside whose images `depth` and `normal` may lie.
         origin: where the poses come from, in words.
+        held_out: whether the capture itself keeps a photograph for measuring; None where it says nothing.
     """
 
     views: tuple[Posed, ...]
@@ -44,6 +45,7 @@ class Capture:
     times: tuple[float, ...] | None
     root: Path
     origin: str
+    held_out: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.views:
@@ -55,19 +57,26 @@ class Capture:
             )
         check_poses([view.camera for view in self.views], self.points)
 
-    def split(self, every: int) -> tuple[list[int], list[int]]:
-        """Return which views are trained on and which are held out: every so many, the first one first; 0 for none.
+    def split(self, every: int | None) -> tuple[list[int], list[int]]:
+        """Return which views are trained on and which are held out.
+
+        Args:
+            every: hold out every so many, the first one first; 0 for none, None for those that the capture names.
 
         Raises:
             BadInputError: a number below 0, or one that leaves no view to train on.
         """
-        if every < 0 or every == 1:
+        if every is not None and (every < 0 or every == 1):
             raise BadInputError(f"hold_out is 0 for none, or every 2nd view or fewer, got {every}")
-        held = [at for at in range(len(self.views)) if every and at % every == 0]
+        own = self.held_out or (False,) * len(self.views)
+        held = [
+            at for at in range(len(self.views)) if (own[at] if every is None else every and at % every == 0)
+        ]
         kept = [at for at in range(len(self.views)) if at not in set(held)]
         if not kept:
+            which = "those that the capture names" if every is None else f"every {every}th"
             raise BadInputError(
-                f"holding out every {every}th of {len(self.views)} views leaves none to train on"
+                f"holding out {which} of {len(self.views)} views leaves none to train on; 0 trains on all of them"
             )
         return kept, held
 
@@ -102,6 +111,7 @@ def make_capture(
     seed: int = 0,
     track_lengths: Int[Tensor, " n"] | None = None,
     times: Sequence[float] | None = None,
+    held_out: Sequence[bool] | None = None,
 ) -> Capture:
     """Read the photographs and return the capture.
 
@@ -117,6 +127,7 @@ def make_capture(
         seed: of the random points.
         track_lengths: see `Capture`.
         times: see `Capture`; one for each photograph.
+        held_out: see `Capture`; one for each photograph.
 
     Raises:
         BadInputError: no photographs, files that cannot be read, no points, or poses that see none of them.
@@ -140,17 +151,20 @@ def make_capture(
         None if times is None else tuple(times[at] for at in order),
         root,
         origin,
+        None if held_out is None else tuple(held_out[at] for at in order),
     )
 
 
 def of_views(capture: Capture, chosen: Sequence[int]) -> Capture:
     """Return the capture with some of its views alone; they keep the times that they have among all."""
     times = capture.frame_times()
+    held = capture.held_out
     return replace(
         capture,
         views=tuple(capture.views[at] for at in chosen),
         photographs=tuple(capture.photographs[at] for at in chosen),
         times=tuple(times[at] for at in chosen),
+        held_out=None if held is None else tuple(held[at] for at in chosen),
     )
 
 

@@ -43,7 +43,8 @@ class Reconstruct(Deed):
             there, else from structure from motion (needs pycolmap).
         iterations: steps; the papers take 30000.
         longest: pixels of the longer side that photographs are shrunk to; 0 keeps them.
-        hold_out: keep every so many photographs for measuring; 0 trains on all of them.
+        hold_out: keep every so many photographs for measuring; 0 trains on all of them. If not given, those that the
+            capture itself keeps: HyperNeRF's val_ids, a transforms.json's val_filenames and test_filenames.
         seed: of all that is drawn.
         backend: of the rasteriser: auto, numba (CPU), torch (any device), gsplat (CUDA, Gaussians).
         device: where to fit: cpu, or cuda.
@@ -58,7 +59,7 @@ class Reconstruct(Deed):
     images: Path | None = None
     iterations: int = 3000
     longest: int = 320
-    hold_out: int = 0
+    hold_out: int | None = None
     seed: int = 0
     backend: str = "auto"
     device: str = "cpu"

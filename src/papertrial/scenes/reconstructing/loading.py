@@ -112,6 +112,7 @@ def _from_transforms(path: Path, how: Loading) -> Capture:
         found.points,
         found.colours,
         times=found.times,
+        held_out=found.held_out,
         root=path.parent,
         origin=str(path),
         longest=how.longest,

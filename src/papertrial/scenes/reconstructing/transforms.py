@@ -20,6 +20,7 @@ from papertrial.scenes.ply import read_points
 
 _NAMES = ("transforms.json", "transforms_train.json")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")
+_HELD_OUT = ("val_filenames", "test_filenames")
 _RIGID = 1e-3  # how far from orthonormal the axes of a pose may be
 
 
@@ -32,12 +33,15 @@ class Transforms:
         points: of its `ply_file_path`; none where it has none.
         colours: of the points, grey where the file has none.
         times: of its frames where all have `time`; else None.
+        held_out: whether the file keeps a frame for measuring: it is named in `val_filenames` or `test_filenames`, as
+            nerfstudio writes them; None where there are no such lists.
     """
 
     photographs: list[Photograph]
     points: Float[Tensor, "n 3"]
     colours: Float[Tensor, "n 3"]
     times: list[float] | None
+    held_out: list[bool] | None = None
 
 
 def find_transforms(images: Path) -> Path | None:
@@ -74,7 +78,7 @@ def read_transforms(path: Path) -> Transforms:
         photographs.append(_photograph({**content, **frame}, path, place))
     times = [frame.get("time") for frame in frames]
     points, colours = _points(content, path)
-    return Transforms(photographs, points, colours, _times(times, path))
+    return Transforms(photographs, points, colours, _times(times, path), _held_out(content, frames, path))
 
 
 def _photograph(given: Mapping[str, Any], path: Path, place: int) -> Photograph:
@@ -213,3 +217,19 @@ def _times(given: list[Any], path: Path) -> list[float] | None:
                 f"{path}, frame {place}: time must be within 0 and 1 in all frames, got {time!r}"
             )
     return [float(time) for time in given]
+
+
+def _held_out(content: Mapping[str, Any], frames: list[Any], path: Path) -> list[bool] | None:
+    """Return which frames the file's own lists keep for measuring; None where it has no lists."""
+    lists = {name: content[name] for name in _HELD_OUT if content.get(name) is not None}
+    for name, given in lists.items():
+        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+            raise BadInputError(f"{path}: {name} must be a list of the frames' file_path")
+    named = {one for given in lists.values() for one in given}
+    files = [frame.get("file_path") for frame in frames]
+    unknown = sorted(named - {one for one in files if isinstance(one, str)})
+    if unknown:
+        raise BadInputError(
+            f"{path}: {' and '.join(lists)} name {unknown[0]!r}, which is no frame's file_path"
+        )
+    return [file in named for file in files] if named else None
