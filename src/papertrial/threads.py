@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 _POLICY = "OMP_WAIT_POLICY"
 # Below this a second thread costs more than it saves, by whether torch's threads sleep: if not, ours waits for the core
 # that one of them holds.
 _ELEMENTS_A_THREAD = {True: 1 << 18, False: 1 << 23}
+_kept: int | None = None  # threads of kernels while torch has one
 
 
 def let_threads_sleep() -> None:
@@ -27,6 +29,33 @@ def let_threads_sleep() -> None:
 def threads_sleep() -> bool:
     """Return whether torch's threads sleep while they wait."""
     return os.environ.get(_POLICY, "").lower() == "passive"
+
+
+def kernel_threads() -> int:
+    """Return how many threads a compiled kernel takes: as many as torch, or as it had before `torch_on_one_thread`."""
+    import torch  # here, for `let_threads_sleep` comes before it
+
+    return _kept or torch.get_num_threads()
+
+
+@contextmanager
+def torch_on_one_thread() -> Iterator[None]:
+    """Leave torch's operations one thread and the compiled kernels as many as torch had.
+
+    For steps of many small operations: below some hundred thousand elements torch's second thread is woken for less
+    work than waking it takes.
+    """
+    global _kept
+    import torch
+
+    outside, before = _kept, torch.get_num_threads()
+    _kept = kernel_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _kept = outside
+        torch.set_num_threads(before)
 
 
 @cache
@@ -44,11 +73,9 @@ def over_rows(work: Callable[[slice], None], shape: tuple[int, ...], *, least: i
     No thread gets fewer than `least` elements, so small arrays are done by the calling one alone; if not given, what
     pays depends on whether torch's threads sleep.
     """
-    import torch  # here, for `let_threads_sleep` comes before it
-
     rows, n = shape
     least = _ELEMENTS_A_THREAD[threads_sleep()] if least is None else least
-    threads = max(1, min(torch.get_num_threads(), rows, rows * n // least))
+    threads = max(1, min(kernel_threads(), rows, rows * n // least))
     if threads == 1:
         work(slice(0, rows))
         return

@@ -17,6 +17,7 @@ from papertrial.scenes.snapshots import (
     training_state,
     write_snapshot,
 )
+from papertrial.threads import kernel_threads
 
 
 class Points(nn.Module):
@@ -183,6 +184,24 @@ def test_snapshots_survive_writing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]  # nothing half-written is left
     with pytest.raises(BadInputError, match="cannot be read as safetensors"):
         read_snapshot(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(("pixels", "threads"), [(None, 2), (64 * 64, 1), (1024 * 768, 2)])
+def test_small_photographs_leave_the_second_thread_to_the_kernels(pixels, threads, monkeypatch):
+    found = []
+    fitted = Points()
+    monkeypatch.setattr(
+        fitted,
+        "step",
+        lambda number: found.append((torch.get_num_threads(), kernel_threads())) or {"loss": 1.0},
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fit(fitted, 1, pixels=pixels, on_step=lambda *_: found.append(torch.get_num_threads()))
+    finally:
+        torch.set_num_threads(before)
+    assert found == [(threads, 2), 2]
 
 
 def test_draws_of_a_step_depend_on_seed_and_number_alone():

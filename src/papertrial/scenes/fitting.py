@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -15,9 +16,11 @@ from torch import Tensor
 from papertrial.errors import BadInputError
 from papertrial.scenes.cameras import Camera
 from papertrial.scenes.snapshots import Snapshot, read_snapshot, write_snapshot
+from papertrial.threads import torch_on_one_thread
 
 LOSS = "loss"
 _HISTORY = "fitting.history"
+_FEW_PIXELS = 256 * 256  # up to here steps take longer with two of torch's threads than with one
 
 
 class Rendering(NamedTuple):
@@ -70,6 +73,7 @@ def fit(
     checkpoint: Path | None = None,
     checkpoint_every: int | None = None,
     identity: Mapping[str, Any] | None = None,
+    pixels: int | None = None,
 ) -> list[dict[str, float]]:
     """Take steps until all are taken, or one whose loss is not finite, and return their figures.
 
@@ -83,6 +87,7 @@ def fit(
         checkpoint_every: steps between checkpoints; a tenth of the run if not given. One is written at the end in
             any case, none after a step whose loss was not finite.
         identity: settings that a checkpoint must agree on to be of this run; JSON.
+        pixels: of a photograph. Where they are few, torch works on one thread, and the compiled kernels on all.
 
     Raises:
         BadInputError: fewer than one step, figures without a loss, or a checkpoint that is damaged, of another run
@@ -94,8 +99,11 @@ def fit(
     known = json.loads(json.dumps(dict(identity or {})))
     history = [] if checkpoint is None else _resume(fitted, checkpoint, known, steps)
     every = checkpoint_every or max(1, steps // 10)
+    alone = torch_on_one_thread if pixels is not None and pixels <= _FEW_PIXELS else nullcontext
     while len(history) < steps and diverged_at(history) is None:
-        values = {name: float(value) for name, value in fitted.step(len(history)).items()}
+        with alone():
+            found = fitted.step(len(history))
+        values = {name: float(value) for name, value in found.items()}
         if LOSS not in values:
             raise BadInputError(f"a step must tell its {LOSS!r}, got {', '.join(values) or 'nothing'}")
         history.append(values)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from papertrial.scenes import hexplane_kernels, hexplane_penalty_kernels
 from papertrial.scenes.hexplane import TIME, HexPlane, Penalty
-from papertrial.threads import workers
+from papertrial.threads import kernel_threads, workers
 
 
 def sample(
@@ -87,9 +87,9 @@ def _accumulator(ctx: Any) -> Tensor | None:
 
 def _side_by_side(kernel: Callable[..., None], of_scale: Sequence[tuple[Any, ...]]) -> None:
     """Run a kernel for every scale, as many at a time as torch has threads: scales share no cell."""
-    if torch.get_num_threads() == 1:
+    if kernel_threads() == 1:
         for given in of_scale:
             kernel(*given)
         return
-    for waiting in [workers(torch.get_num_threads()).submit(kernel, *given) for given in of_scale]:
+    for waiting in [workers(kernel_threads()).submit(kernel, *given) for given in of_scale]:
         waiting.result()

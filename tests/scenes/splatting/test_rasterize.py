@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from papertrial.errors import BadInputError
 from papertrial.scenes.splatting import Primitives, Rules, project, rasterize
+from papertrial.scenes.splatting.checking_kernels import sound
 
 BACK_ENDS = ("torch", "numba")
 KINDS = ("surfel", "gaussian")
@@ -340,9 +341,17 @@ def put(row, value):
     ("changes", "message"),
     [
         ({"means": put(2, math.nan)}, r"means of shape \(5, 3\): row 2 is not finite"),
+        ({"means": put(0, -math.inf)}, r"means of shape \(5, 3\): row 0 is not finite"),
+        ({"quats": put(3, math.inf)}, r"quats of shape \(5, 4\): row 3 is not finite"),
+        ({"scales": put(4, math.inf)}, r"scales of shape .*: row 4 is not finite"),
+        ({"opacities": put(2, math.nan)}, r"opacities of shape .*: row 2 is not finite"),
+        ({"features": put(1, math.nan)}, r"features of shape .*: row 1 is not finite"),
+        ({"view": put((0, 3), math.nan)}, "viewmat of shape .*: row 0 is not finite"),
+        ({"matrix": put((0, 2), math.inf)}, "intrinsics of shape .*: row 0 is not finite"),
         ({"quats": put(1, 0.0)}, r"quats of shape \(5, 4\): row 1 has norm zero"),
         ({"scales": put(4, -0.1)}, "scales of shape .*: row 4 is negative"),
         ({"opacities": put(0, 1.5)}, "opacities of shape .*: row 0 is not within 0 and 1: 1.5"),
+        ({"opacities": put(0, -0.1)}, "opacities of shape .*: row 0 is not within 0 and 1: -0.1"),
         ({"features": torch.zeros(4, 3, dtype=torch.float64)}, "features has 4 rows .* for 5 primitives"),
         ({"view": put(slice(0, 1), 2.0)}, "viewmat is no rigid transform"),
         ({"view": lambda view: view * torch.tensor([-1.0, 1, 1, 1], dtype=torch.float64)}, "determinant -1"),
@@ -355,6 +364,16 @@ def put(row, value):
 def test_bad_input_names_the_tensor_and_the_row(changes, message):
     with pytest.raises(BadInputError, match=message):
         bad(**changes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_compiled_walk_finds_good_input_good(dtype):
+    means, quats, scales, opacities, features = (one.to(dtype) for one in scene(5, 0))
+    opacities[:2] = torch.tensor([0.0, 1.0])
+    scales[0] = 0.0
+    assert sound(means, quats, scales, opacities, features)
+    assert sound(means[:0], quats[:0], scales[:0], opacities[:0], features[:0])
+    assert not sound(means, quats, scales, opacities.clone().fill_(1.01), features)
 
 
 def test_screen_gradients_come_after_backward():

@@ -186,6 +186,7 @@ class Reconstruct(Deed):
             checkpoint=self.out / CHECKPOINT,
             checkpoint_every=min(every, max(1, self.iterations // _PREVIEWS)),
             identity={**self.identity(), "photographs": capture.fingerprint()},
+            pixels=capture.views[shown].camera.width * capture.views[shown].camera.height,
         )
         diverged = diverged_at(history)
         if diverged is not None:

@@ -201,6 +201,7 @@ class RoomTrial(Trial):
             fitted,
             self.iterations,
             on_step=lambda done, values: watch.step(done, self.iterations, loss=values["loss"]),
+            pixels=inputs.train[0].camera.width * inputs.train[0].camera.height,
         )
         seconds = time.perf_counter() - began
         if diverged_at(history) is not None:

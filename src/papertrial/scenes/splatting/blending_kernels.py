@@ -93,7 +93,8 @@ def blend(
                 add(planes, row, SUM_W, column, w)
                 add(planes, row, SUM_WM, column, wm)
                 add(planes, row, SUM_WMM, column, wm * m)
-                add(planes, row, SUM_WZ, column, w * z)
+                if far != 0.0:
+                    add(planes, row, SUM_WZ, column, w * z)
                 # as sums: stores under a mask are slow
                 middle = both(seen, before > 0.5)
                 replaced, stays = where(middle, 1.0, 0.0), where(middle, 0.0, 1.0)
@@ -104,6 +105,8 @@ def blend(
         if hit:
             places[band, k] = met
             met += 1
+    if far == 0.0:  # m is z
+        planes[first:last, SUM_WZ] = planes[first:last, SUM_WM]
     _develop(first, last, width, planes, outputs)
 
 

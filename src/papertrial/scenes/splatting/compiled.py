@@ -22,7 +22,9 @@ from papertrial.scenes.splatting.kernel_basis import (
     padded,
 )
 from papertrial.scenes.splatting.primitives import Primitives, RenderOut, Rules
-from papertrial.threads import workers
+from papertrial.threads import kernel_threads, workers
+
+_PRIMITIVES_A_THREAD = 2048  # projecting fewer takes no longer than waking a thread
 
 
 def rasterize_compiled(
@@ -104,7 +106,7 @@ class _Render(torch.autograd.Function):
         screen, depth, reach = np.empty((count, SCREEN_COLUMNS)), np.empty(count), np.empty(count)
         rows = np.zeros((count, 2), dtype=np.int32)
         parts = (*shapes, opacities_, view, camera, width, height, rules.near, screen, depth, rows, reach)
-        _side_by_side(projection_kernels.project, kind, count, parts)
+        _side_by_side(projection_kernels.project, kind, count, parts, _shares(count))
         seen = np.flatnonzero(rows[:, 0] < rows[:, 1])
         order = _front_to_back(seen, depth[seen])
         far = rules.far if rules.distortion == "ndc" else 0.0
@@ -118,7 +120,9 @@ class _Render(torch.autograd.Function):
         outputs = (np.empty((height, width, channels), dtype), *images)
         _side_by_side(blending_kernels.blend, kind, height, (*scene, outputs))
         ctx.saved = (kind, count, shapes, view, camera, scene)
-        visible = torch.from_numpy(np.sort(order[(places >= 0).any(0)]))
+        shown = np.zeros(count, dtype=np.bool_)
+        shown[order[(places >= 0).any(0)]] = True
+        visible = torch.from_numpy(np.flatnonzero(shown))
         ctx.mark_non_differentiable(visible)
         return (*(torch.from_numpy(one).to(means.dtype) for one in outputs), visible)
 
@@ -134,7 +138,7 @@ class _Render(torch.autograd.Function):
         outs += [np.zeros_like(one) for one in (opacities, colours)]
         outs.append(np.zeros((count, 2), dtype=colours.dtype))
         parts = (order, *shapes, view, camera, width, height, screen, places, gradients, *outs)
-        _side_by_side(projection_kernels.project_backward, kind, len(order), parts)
+        _side_by_side(projection_kernels.project_backward, kind, len(order), parts, _shares(len(order)))
         return (*(torch.from_numpy(one) for one in outs), None, None, None, None, None)
 
 
@@ -155,16 +159,23 @@ def _front_to_back(seen: Any, depth: Any) -> Any:
     return seen[order]
 
 
-def _side_by_side(kernel: Callable[..., None], kind: int, count: int, given: Sequence[Any]) -> None:
-    """Run a kernel over `count` rows or primitives in bands, as many at a time as torch has threads."""
-    ends = [band * count // BANDS for band in range(BANDS + 1)]
-    parts = iter([(kind, band, ends[band], ends[band + 1], *given) for band in range(BANDS)])
+def _shares(count: int) -> int:
+    """Return in how many parts primitives are projected, each for itself."""
+    return max(1, min(kernel_threads(), count // _PRIMITIVES_A_THREAD))
+
+
+def _side_by_side(
+    kernel: Callable[..., None], kind: int, count: int, given: Sequence[Any], bands: int = BANDS
+) -> None:
+    """Run a kernel over `count` rows or primitives in bands, as many at a time as there are threads."""
+    ends = [band * count // bands for band in range(bands + 1)]
+    parts = iter([(kind, band, ends[band], ends[band + 1], *given) for band in range(bands)])
 
     def work() -> None:
         for part in parts:  # whoever is free takes the next one
             kernel(*part)
 
-    others = torch.get_num_threads() - 1
+    others = min(kernel_threads(), bands) - 1
     waiting = [workers(others).submit(work) for _ in range(others)]
     work()
     for one in waiting:

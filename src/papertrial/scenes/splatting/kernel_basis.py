@@ -23,7 +23,7 @@ REST, OF_CONSTANT, OF_DEPTH, OF_LINEAR, OF_SQUARE, OF_MEDIAN, OF_FEATURES = rang
 # columns of a primitive's gradients: its projection, its opacity, its features
 TO_OPACITY = SCREEN_COLUMNS
 TO_FEATURES = TO_OPACITY + 1
-BANDS = 4
+BANDS = 8  # of rows or primitives that threads share out; sums of a band are in its own order, so fixed
 LEAST_ALPHA = 1.0 / 255.0
 LEAST_TRANSMITTANCE = 1e-4
 SLACK = 0.01  # pixels: what rounding may take from an interval

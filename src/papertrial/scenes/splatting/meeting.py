@@ -56,8 +56,9 @@ def _surfel_interval(t: Any, y: float, reach: float, line: Any, width: int) -> t
     inside = b * b - a * c
     if a > 0.0:
         if inside >= 0.0:
-            root = math.sqrt(inside)
-            low, high = (-b - root) / a, (-b + root) / a
+            inverse = 1.0 / a
+            middle, half = -b * inverse, math.sqrt(inside) * inverse
+            low, high = middle - half, middle + half
     elif a == 0.0 or inside <= 0.0:
         return -math.inf, math.inf
     else:  # the disc crosses the camera's plane on this row: it lies on both sides of the roots, seldom in the image
@@ -82,8 +83,9 @@ def _gaussian_interval(s: Any, y: float, reach: float) -> tuple[float, float]:
     inside = s[3] * s[3] * dy * dy - s[2] * (s[4] * dy * dy - reach)
     if inside < 0.0:
         return math.inf, -math.inf
-    root = math.sqrt(inside)
-    return s[0] + (-s[3] * dy - root) / s[2], s[0] + (-s[3] * dy + root) / s[2]
+    inverse = 1.0 / s[2]  # the same for all rows: the compiler takes it out of their loop
+    middle, half = s[0] - s[3] * dy * inverse, math.sqrt(inside) * inverse
+    return middle - half, middle + half
 
 
 @jit

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from papertrial.errors import BadInputError, unknown
+from papertrial.scenes.compiling import compiles
 
 Kind = Literal["surfel", "gaussian"]
 _IDENTITY, _LAST_ROW = np.eye(3), np.array([0.0, 0.0, 0.0, 1.0])
@@ -141,16 +142,31 @@ def check_inputs(
             f"features has {features.shape[0]} rows (shape {tuple(features.shape)}) for {count} primitives"
         )
     named = {**prims.tensors, "features": features, "viewmat": viewmat, "intrinsics": intrinsics}
-    devices = {name: str(tensor.device) for name, tensor in named.items()}
-    if len(set(devices.values())) > 1:
+    if any(tensor.device != features.device for tensor in named.values()):
+        devices = {name: str(tensor.device) for name, tensor in named.items()}
         raise BadInputError(f"all tensors must lie on one device, got {devices}")
+    _check_camera(viewmat.detach().double().cpu(), intrinsics.detach().double().cpu())
+    if not _is_sound(prims, features):
+        _find_fault(prims, features)
+
+
+def _is_sound(prims: Primitives, features: Tensor) -> bool:
+    """Return whether a compiled walk over the numbers finds no fault; False where there is none such."""
+    tensors = (*prims.tensors.values(), features)
+    if not compiles(*tensors) or any(one.dtype not in (torch.float32, torch.float64) for one in tensors):
+        return False
+    from papertrial.scenes.splatting.checking_kernels import sound
+
+    return sound(prims.means, prims.quats, prims.scales, prims.opacities, features)
+
+
+def _find_fault(prims: Primitives, features: Tensor) -> None:
     with torch.no_grad():
-        for name, tensor in named.items():
+        for name, tensor in {**prims.tensors, "features": features}.items():
             if not math.isfinite(float(tensor.sum())):  # a sum is finite only where all of it is
                 _blame(name, tensor, ~torch.isfinite(tensor), "is not finite")
-        if count:
+        if len(prims):
             _check_primitives(prims)
-    _check_camera(viewmat.detach().double().cpu(), intrinsics.detach().double().cpu())
 
 
 def _check_primitives(prims: Primitives) -> None:
@@ -178,6 +194,9 @@ def _check_camera(viewmat: Tensor, intrinsics: Tensor) -> None:
             f"viewmat must be 4 x 4 and intrinsics 3 x 3, got {tuple(viewmat.shape)}, {tuple(intrinsics.shape)}"
         )
     view, camera = viewmat.numpy(), intrinsics.numpy()
+    if not (np.isfinite(view).all() and np.isfinite(camera).all()):
+        for name, tensor in (("viewmat", viewmat), ("intrinsics", intrinsics)):
+            _blame(name, tensor, ~torch.isfinite(tensor), "is not finite")
     rotation = view[:3, :3]
     (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
     determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
