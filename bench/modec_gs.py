@@ -62,10 +62,10 @@ def fields(rounds: int) -> None:
     """Print forward and backward of each form, and what a step spends on a field besides."""
     print(f"{POINTS:,} points, scales 1 and 2; forward and backward with gradients of planes and points:\n")
     print(
-        "| field | points | a call for each plane | stacked planes | one walk | on two threads | gain over calls "
+        "| field | points | a call for each plane | stacked planes | one walk | gain over calls "
         "for each plane | MB touched | bound |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     rest, speed = [], copying()
     for name, (spatial, temporal, channels) in FIELDS.items():
         fast = HexPlane(BOX, spatial=spatial, temporal=temporal, channels=channels, backend="numba")
@@ -81,7 +81,6 @@ def fields(rounds: int) -> None:
                 "plain": lambda p=planes, a=points, t=times, g=push: plain_step(p, a, t, g),
                 "stacked": lambda f=stacked, a=points, t=times, g=push: field_step(f, a, t, g),
                 "one walk": lambda f=fast, a=points, t=times, g=push: field_step(f, a, t, g),
-                "two threads": lambda f=fast, a=points, t=times, g=push: on_two(field_step, f, a, t, g),
             }
             agree(runs)
             ms = in_turn(runs, rounds)
@@ -89,7 +88,7 @@ def fields(rounds: int) -> None:
             touched = bytes_touched(fast, points, times)
             print(
                 f"| {name} | {kind} | {ms['plain']:.2f} | {ms['stacked']:.2f} | {ms['one walk']:.2f} | "
-                f"{ms['two threads']:.2f} | {gain:.1f} | {touched / 1e6:.1f} | {1000 * touched / speed:.2f} |"
+                f"{gain:.1f} | {touched / 1e6:.1f} | {1000 * touched / speed:.2f} |"
             )
         rest.append((name, fast, stacked))
     print("\nRegularisers with their gradients, and Adam's step on all weights of the field:\n")
@@ -244,15 +243,6 @@ def field_step(field: HexPlane, points: Tensor, times: Tensor, push: Tensor) -> 
     found = field(points, times)
     found.backward(push)
     return [found.detach(), points.grad, field.cells.grad.reshape(-1)]
-
-
-def on_two(run: Callable[..., list[Tensor]], *given: object) -> list[Tensor]:
-    """Run something on two threads."""
-    torch.set_num_threads(2)
-    try:
-        return run(*given)
-    finally:
-        torch.set_num_threads(1)
 
 
 def copying() -> float:

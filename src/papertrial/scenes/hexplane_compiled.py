@@ -13,6 +13,8 @@ from papertrial.scenes import hexplane_kernels, hexplane_penalty_kernels
 from papertrial.scenes.hexplane import TIME, HexPlane, Penalty
 from papertrial.threads import kernel_threads, workers
 
+_VALUES_A_THREAD = 1 << 16  # with fewer, waking a thread takes longer than it saves
+
 
 def sample(
     field: HexPlane, points: Float[Tensor, "n 3"], times: Float[Tensor, " n"] | float
@@ -36,7 +38,7 @@ class _Sample(torch.autograd.Function):
         out = planes.new_empty(len(at), field.features)
         given = (planes.numpy(), *field.layout)
         of_scale = [(*given, scale, at.numpy(), out.numpy()) for scale in range(len(field.sizes))]
-        _side_by_side(hexplane_kernels.sample, of_scale)
+        _side_by_side(hexplane_kernels.sample, of_scale, len(at) * planes.shape[1])
         ctx.saved = (given, at, points.dtype)
         ctx.field, ctx.cells = field, cells
         return out
@@ -52,7 +54,7 @@ class _Sample(torch.autograd.Function):
             (*given, scale, at.numpy(), push, to_planes.numpy(), to_at[scale].numpy())
             for scale in range(len(field.sizes))
         ]
-        _side_by_side(hexplane_kernels.sample_backward, of_scale)
+        _side_by_side(hexplane_kernels.sample_backward, of_scale, push.size // len(field.sizes))
         whole = to_at.sum(0).to(dtype)
         low, high = field.box
         to_times = None
@@ -85,9 +87,9 @@ def _accumulator(ctx: Any) -> Tensor | None:
     return field.accumulator() if ctx.cells is field.cells else None
 
 
-def _side_by_side(kernel: Callable[..., None], of_scale: Sequence[tuple[Any, ...]]) -> None:
-    """Run a kernel for every scale, as many at a time as torch has threads: scales share no cell."""
-    if kernel_threads() == 1:
+def _side_by_side(kernel: Callable[..., None], of_scale: Sequence[tuple[Any, ...]], values: int) -> None:
+    """Run a kernel for every scale, which gives so many values: side by side, for scales share no cell."""
+    if kernel_threads() == 1 or values < _VALUES_A_THREAD:
         for given in of_scale:
             kernel(*given)
         return
