@@ -68,7 +68,7 @@ class AdaptationTrial(Trial):
     helper: str = "tiny-llama"
     source_text: str = "procedural"
     target_text: str = "procedural"
-    steps: int = 200
+    steps: int = 160
     batch: int = 4
     length: int = 128
     share: float = 0.75
