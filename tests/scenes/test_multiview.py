@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -104,6 +106,15 @@ def test_chosen_pixels_alone_are_compared():
     assert multi_view_loss(view(REFERENCE)[0], view(NEIGHBOUR)[0], pixels=places, patch=5).compared == 2
     with pytest.raises(BadInputError, match="odd number of pixels a side, got 4"):
         multi_view_loss(view(REFERENCE)[0], view(NEIGHBOUR)[0], patch=4)
+
+
+@pytest.mark.parametrize(("degrees", "neighbours"), [(29.0, [1, 0]), (31.0, [None, None])])
+def test_neighbours_look_at_most_thirty_degrees_elsewhere(degrees, neighbours):
+    turned = math.radians(degrees)
+    aside = (math.sin(turned), math.cos(turned) - 2.0, 1.0)
+    cameras = [camera((0.0, -2.0, 1.0), (0.0, -1.0, 1.0)), camera((0.0, -2.0, 1.0), aside)]
+    assert nearest_neighbours(cameras) == neighbours
+    assert nearest_neighbours(cameras, most_degrees=degrees) == [1, 0]
 
 
 def test_neighbours_are_the_nearest_that_look_the_same_way():

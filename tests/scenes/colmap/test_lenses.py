@@ -238,6 +238,12 @@ def test_photographs_come_straight_from_their_files(tmp_path):
     assert camera.intrinsics.tolist() == [[60, 0, 32], [0, 59, 24], [0, 0, 1]]
 
 
+def test_beyond_a_photograph_its_border_goes_on():
+    lens = CameraRecord("SIMPLE_RADIAL", 8, 6, (8.0, 4.0, 3.0, 0.1))
+    wide = CameraRecord("PINHOLE", 8, 6, (4.0, 4.0, 4.0, 3.0))  # sees twice as far to each side
+    assert torch.equal(undistort(torch.ones(6, 8, 3), lens, wide), torch.ones(6, 8, 3))
+
+
 def test_images_of_another_size_are_refused():
     lens = CameraRecord("SIMPLE_RADIAL", 8, 6, (5.0, 4.0, 3.0, 0.1))
     with pytest.raises(BadInputError, match="6 x 8 pixels is not of a lens with 8 x 6"):

@@ -10,14 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from papertrial.errors import BadInputError
-from papertrial.scenes.cameras import Camera, check_poses, scene_extent
+from papertrial.scenes.cameras import Camera, scene_extent
 from papertrial.scenes.colmap import Posed
 from papertrial.scenes.fitting import LOSS, Rendering, step_generator
-from papertrial.scenes.image_losses import check_images, photometric_loss
+from papertrial.scenes.image_losses import photometric_loss
 from papertrial.scenes.learning_rates import exponential_rate, set_rates
 from papertrial.scenes.plain_splats.densification import densify, observe, reset_opacities
 from papertrial.scenes.plain_splats.scene import SplatScene, make_optimizer
 from papertrial.scenes.plain_splats.settings import PlainSettings
+from papertrial.scenes.posed_views import prepared_views, view_in_turn
 from papertrial.scenes.prior_losses import normal_consistency
 from papertrial.scenes.snapshots import restore_training, training_state
 from papertrial.scenes.surface_views import SurfaceShape, SurfaceView, look_at_shape, look_at_surface
@@ -60,33 +61,22 @@ class PlainFit:
             BadInputError: no views, photographs that are not of their camera's size or not within 0 and 1, poses that
                 see no point of the scene, a scene of another kind than the settings', cameras without an extent.
         """
-        if not views:
-            raise BadInputError("fitting needs at least one photograph")
         if scene.kind != settings.kind:
             raise BadInputError(f"the scene is of kind {scene.kind}, the settings are for {settings.kind}")
         if settings.degree > scene.degree:
             raise BadInputError(
                 f"the scene has harmonics to degree {scene.degree}, the settings want {settings.degree}"
             )
-        like = scene.means
-        self.views = [
-            Posed(view.camera.to(like.dtype).to(like.device), view.image.to(like)) for view in views
-        ]
-        for camera, image in self.views:
-            check_images(image.new_zeros(camera.height, camera.width, 3), image, camera.name)
-        cameras = [view.camera for view in self.views]
-        check_poses(cameras, like.detach())
+        self.views = prepared_views(views, scene.means)
         self.scene, self.settings, self.terms = scene, settings, tuple(terms)
-        self.extent = scene_extent(cameras) if extent is None else extent
+        self.extent = scene_extent([view.camera for view in self.views]) if extent is None else extent
         self.optimizer = make_optimizer(scene, settings.rates, self.extent)
         first, last = settings.rates.position * self.extent, settings.rates.last_position * self.extent
         self._rates = {"means": exponential_rate(first, last, settings.rate_steps)}
 
     def view_at(self, number: int) -> int:
         """Return which view a step takes: all of them in a new order, again and again."""
-        around, place = divmod(number, len(self.views))
-        order = torch.randperm(len(self.views), generator=step_generator(self.settings.seed, around))
-        return int(order[place])
+        return view_in_turn(number, len(self.views), self.settings.seed)
 
     def look(self, camera: Camera, number: int, track: bool = False) -> SurfaceView:
         """Return what a camera sees with the harmonics of a step, differentiable in the scene."""

@@ -11,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from papertrial.errors import BadInputError
-from papertrial.scenes.cameras import Camera, check_poses, scene_extent
+from papertrial.scenes.cameras import Camera, scene_extent
 from papertrial.scenes.colmap import Posed
-from papertrial.scenes.fitting import LOSS, Rendering, step_generator
-from papertrial.scenes.image_losses import check_images, photometric_loss
+from papertrial.scenes.fitting import LOSS, Rendering
+from papertrial.scenes.image_losses import photometric_loss
 from papertrial.scenes.learning_rates import set_rates
 from papertrial.scenes.plain_splats.fitting import LossTerm
+from papertrial.scenes.posed_views import prepared_views, view_in_turn
 from papertrial.scenes.prior_losses import normal_consistency
 from papertrial.scenes.room_2dgs.scene import SeedScene
 from papertrial.scenes.room_2dgs.settings import SeedSettings
@@ -79,18 +80,10 @@ class SeedFit:
             BadInputError: no views, photographs that are not of their camera's size or not within 0 and 1, poses that
                 see no seed, cameras without an extent.
         """
-        if not views:
-            raise BadInputError("fitting needs at least one photograph")
         like = scene.anchors.positions
-        self.views = [
-            Posed(view.camera.to(like.dtype).to(like.device), view.image.to(like)) for view in views
-        ]
-        for camera, image in self.views:
-            check_images(image.new_zeros(camera.height, camera.width, 3), image, camera.name)
-        cameras = [view.camera for view in self.views]
-        check_poses(cameras, like)
+        self.views = prepared_views(views, like)
         self.scene, self.settings, self.terms = scene, settings, tuple(terms)
-        self.extent = scene_extent(cameras) if extent is None else extent
+        self.extent = scene_extent([view.camera for view in self.views]) if extent is None else extent
         if self.extent <= 0:
             raise BadInputError(
                 f"the scene's extent must be above 0, got {self.extent}: cameras that all stand in one place have "
@@ -103,9 +96,7 @@ class SeedFit:
 
     def view_at(self, number: int) -> int:
         """Return which view a step takes: all of them in a new order, again and again."""
-        around, place = divmod(number, len(self.views))
-        order = torch.randperm(len(self.views), generator=step_generator(self.settings.seed, around))
-        return int(order[place])
+        return view_in_turn(number, len(self.views), self.settings.seed)
 
     def show(self, camera: Camera, appearance: int | None = None, track: bool = False) -> Shown:
         """Return what a camera sees, differentiable in the scene."""
