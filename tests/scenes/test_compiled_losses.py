@@ -145,6 +145,20 @@ def test_views_held_against_each_other(patch, between):
         multi_view_loss(ours, theirs, backend="cuda")
 
 
+def test_pixels_that_come_back_exactly_pull_at_nothing():
+    """A camera held against itself, whose numbers are powers of two: no error, so no direction to lessen it in."""
+    matrix = torch.tensor([[16.0, 0, 8], [0, 16, 8], [0, 0, 1]], dtype=torch.float64)
+    seen = Camera(torch.eye(4, dtype=torch.float64), matrix, 16, 16)
+    wall = torch.tensor([0.0, 0, -1], dtype=torch.float64).expand(16, 16, 3)
+    depth = torch.full((16, 16), 2.0, dtype=torch.float64, requires_grad=True)
+    ours = PlaneView(seen, draw(16, 16), depth, wall.clone().requires_grad_())
+    found, plain = (
+        multi_view_loss(ours, ours, patch=1, backend=backend).geometric for backend in ("auto", "torch")
+    )
+    assert found.item() < 1e-7
+    assert_alike(found, plain, ours.depth, ours.normals)
+
+
 def test_planes_that_face_away_have_no_distance_to_pull_at():
     """A plane between pixels is made of four, one of which faces away: its distance is cut at 0, its normal counts."""
     ours, theirs = bumpy(camera((0.0, -2.0, 1.0)), 3), bumpy(camera((0.3, -1.9, 1.2)), 5)

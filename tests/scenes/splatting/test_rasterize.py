@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from papertrial.errors import BadInputError
 from papertrial.scenes.splatting import Primitives, Rules, project, rasterize
 from papertrial.scenes.splatting.checking_kernels import sound
+from papertrial.scenes.splatting.compiled import _front_to_back
 
 BACK_ENDS = ("torch", "numba")
 KINDS = ("surfel", "gaussian")
@@ -374,6 +375,12 @@ def test_one_compiled_walk_finds_good_input_good(dtype):
     assert sound(means, quats, scales, opacities, features)
     assert sound(means[:0], quats[:0], scales[:0], opacities[:0], features[:0])
     assert not sound(means, quats, scales, opacities.clone().fill_(1.01), features)
+
+
+def test_what_lies_equally_deep_keeps_its_order():
+    depth = torch.randint(0, 5, (500,), generator=torch.Generator().manual_seed(0)).double().numpy()
+    seen = torch.arange(500).numpy() * 3
+    assert _front_to_back(seen, depth).tolist() == seen[depth.argsort(kind="stable")].tolist()
 
 
 def test_screen_gradients_come_after_backward():
