@@ -29,7 +29,7 @@ imports: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 bench: $(VENV)/.installed-dev     ## measure every speed claim beside its peer, into bench/RESULTS.md
 	$(BIN)/python bench/run.py
