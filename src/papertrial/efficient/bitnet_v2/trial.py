@@ -91,7 +91,7 @@ class TrainingTrial(ToyTrial):
     @classmethod
     def quick(cls) -> TrainingTrial:
         """Return the trial with few steps on a narrower model, reading a text that is quickly found."""
-        return cls(text="topics", steps=12, batch=4, length=32, hidden=32, ffn=64, layers=1, heads=2, lr=1e-2)
+        return cls(text="topics", steps=24, batch=4, length=32, hidden=32, ffn=64, layers=1, heads=2, lr=1e-2)
 
 
 trials: dict[str, type[Trial]] = {
