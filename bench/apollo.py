@@ -14,33 +14,22 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import statistics
-import subprocess
 import sys
 import time
 import types
 from pathlib import Path
 
+from peer_environment import ensure_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venvs" / "apollo"
 TORCH = "torch==2.13.0"
-
-
-def ensure_environment() -> None:
-    """Run on in the peers' own virtual environment, making it first where it is missing."""
-    if Path(sys.prefix).resolve() == VENV.resolve():
-        return
-    python = VENV / "bin" / "python"
-    if not (VENV / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, TORCH, "numpy"], check=True)
-        subprocess.run([*pip, "jaxtyping"], check=True)
-        subprocess.run([*pip, "--no-deps", "apollo-torch==1.0.3", "galore-torch==1.0"], check=True)
-        (VENV / "ready").touch()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    sys.exit(subprocess.run([python, __file__, *sys.argv[1:]], env=environment).returncode)
+INSTALLS = (  # what pip is told, in the peer's environment
+    [TORCH, "numpy"],
+    ["jaxtyping"],
+    ["--no-deps", "apollo-torch==1.0.3", "galore-torch==1.0"],
+)
 
 
 def peer_module(package: str, module: str) -> types.ModuleType:
@@ -204,7 +193,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--vocab", type=int, default=32000)
     given = parser.parse_args()
-    ensure_environment()
+    ensure_environment(__file__, "apollo", INSTALLS)
     from apollo_check import check, record
 
     if given.record:

@@ -14,34 +14,19 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-VENV = ROOT / ".venvs" / "torchao"
+from peer_environment import ensure_environment
+
 PEER = "torchao 0.18.0"
-
-
-def ensure_environment() -> None:
-    """Run on in the peer's own virtual environment, making it first where it is missing."""
-    if Path(sys.prefix).resolve() == VENV.resolve():
-        return
-    python = VENV / "bin" / "python"
-    if not (VENV / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "torch==2.13.0"], check=True)
-        subprocess.run([*pip, "--no-deps", "torchao==0.18.0"], check=True)
-        subprocess.run([*pip, "numpy", "jaxtyping", "numba", "transformers>=5,<6"], check=True)
-        (VENV / "ready").touch()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    sys.exit(subprocess.run([python, __file__, *sys.argv[1:]], env=environment).returncode)
+INSTALLS = (  # what pip is told, in the peer's environment
+    ["torch==2.13.0"],
+    ["--no-deps", "torchao==0.18.0"],
+    ["numpy", "jaxtyping", "numba", "transformers>=5,<6"],
+)
 
 
 def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -172,7 +157,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    ensure_environment()
+    ensure_environment(__file__, "torchao", INSTALLS)
     import logging
     import warnings
 

@@ -15,34 +15,22 @@ import argparse
 import contextlib
 import importlib.util
 import io
-import os
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from peer_environment import ensure_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venvs" / "exaone_3_5"
 TORCH = "torch==2.13.0"
+INSTALLS = (  # what pip is told, in the peer's environment
+    [TORCH, "numpy", "numba", "jaxtyping"],
+    ["--no-deps", "lm-eval==0.4.13"],
+)
 PEER_MEGABYTES = 1  # the peer reads a part: it takes seconds a megabyte
-
-
-def ensure_environment() -> None:
-    """Run on in the peer's own virtual environment, making it first where it is missing."""
-    if Path(sys.prefix).resolve() == VENV.resolve():
-        return
-    python = VENV / "bin" / "python"
-    if not (VENV / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, TORCH, "numpy", "numba", "jaxtyping"], check=True)
-        subprocess.run([*pip, "--no-deps", "lm-eval==0.4.13"], check=True)
-        (VENV / "ready").touch()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    sys.exit(subprocess.run([python, __file__, *sys.argv[1:]], env=environment).returncode)
 
 
 def load_janitor() -> type:
@@ -120,7 +108,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    ensure_environment()
+    ensure_environment(__file__, "exaone_3_5", INSTALLS, OMP_NUM_THREADS="1")
     from papertrial.data.text import standard_library
     from papertrial.efficient.exaone_3_5.leaks import make_items
 

@@ -13,34 +13,17 @@ says which. With --latentis the script makes .venvs/vocabulary_adaptation itself
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-VENV = ROOT / ".venvs" / "vocabulary_adaptation"
+from peer_environment import ensure_environment
+
 TORCH = "torch==2.13.0"
-
-
-def ensure_environment() -> None:
-    """Run on in latentis' own virtual environment, making it first where it is missing."""
-    if Path(sys.prefix).resolve() == VENV.resolve():
-        return
-    python = VENV / "bin" / "python"
-    if not (VENV / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, TORCH, "numpy"], check=True)
-        subprocess.run(
-            [*pip, TORCH, "latentis==0.0.8", "transformers", "accelerate", "jaxtyping"], check=True
-        )
-        (VENV / "ready").touch()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    sys.exit(subprocess.run([python, __file__, *sys.argv[1:]], env=environment).returncode)
+INSTALLS = (  # what pip is told, in the peer's environment
+    [TORCH, "numpy"],
+    [TORCH, "latentis==0.0.8", "transformers", "accelerate", "jaxtyping"],
+)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -245,7 +228,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     if given.latentis:
-        ensure_environment()
+        ensure_environment(__file__, "vocabulary_adaptation", INSTALLS)
         against_latentis(256, 256, 1000, given.rounds)
         against_latentis(256, 192, 1000, given.rounds)
         return
