@@ -126,14 +126,14 @@ def parts(fitted: SeedFit, number: int) -> dict[str, float]:
     settings = fitted.settings
     marks = [time.perf_counter()]
     state = fitted.scene.anchors.state()
-    visible = visible_anchors(state, camera)
+    visible = visible_anchors(state, camera, settings.rules.near)
     decoded = fitted.scene.decoder.decode(state, camera, anchors=visible)
     marks.append(time.perf_counter())
     view = look_at_surface(
         decoded.primitives(),
         decoded.colours,
         camera,
-        rules=settings.rules,
+        rules=settings.rasterizing,
         depth_ratio=settings.depth_ratio,
         backend=settings.backend,
         track=True,

@@ -7,7 +7,8 @@ A step is projection, sorting, blending, the loss and its backward pass through 
 random primitives on the walls of a unit box, seen from inside, with six channels of features; the loss reads the
 features, alpha, depth and distortion. On the CPU there is no maintained peer: gsplat, the usual choice, rasterises on
 CUDA only, so the contestants are this package's own back ends. First all must agree, then they run in turn. Beside the
-median stands the fastest tenth of the steps: what a core takes that nobody else loads.
+median stands the fastest tenth of the steps: what a core takes that nobody else loads. Where there is a GPU and gsplat,
+a second table holds gsplat against packed torch on it; they must show the same colours and alphas first.
 
 torch's threads sleep while they wait, as under the commands of this package: else they would spin for a while after
 each operation and hold a core that the kernels could use. OMP_WAIT_POLICY=active lets them; the table says it. As in
@@ -26,6 +27,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from importlib.util import find_spec
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -79,6 +81,7 @@ def main() -> None:
     for kind in KINDS:
         for count, pixels in SIZES:
             gains.append(compare(kind, count, pixels, given.threads, given.rounds))
+    on_cuda(given.rounds)
     goals = ", ".join(f"{goal:.0f} ms at {count:,} primitives" for count, goal in GOALS.items())
     print(f"\nGoal on one unloaded core: {goals}.")
     if len(given.threads) > 1:
@@ -123,6 +126,58 @@ def compare(kind: str, count: int, pixels: int, threads: list[int], rounds: int)
         for all_of in ({number: seconds[number, "numba"] for number in threads}, in_kernels)
     )
     return Gain(f"{kind}, {count:,}, {pixels} x {pixels}", whole, kernels)
+
+
+def on_cuda(rounds: int) -> None:
+    """Print the rows of gsplat and packed torch on a GPU, or why there are none."""
+    if not torch.cuda.is_available():
+        print("\ngsplat is not measured: torch finds no CUDA device here.")
+        return
+    if find_spec("gsplat") is None:
+        print("\ngsplat is not measured: it is not installed (pip install 'papertrial[gsplat]').")
+        return
+    print(f"\n{torch.cuda.get_device_name()}\n")
+    print("| kind | primitives (visible) | image | back end | ms a step | fastest tenth | gsplat's gain |")
+    print("|---|---|---|---|---|---|---|")
+    for kind in KINDS:
+        for count, pixels in SIZES:
+            compare_on_cuda(kind, count, pixels, rounds)
+
+
+def compare_on_cuda(kind: str, count: int, pixels: int, rounds: int) -> None:
+    """Print the rows of one scene on the GPU; both back ends take turns."""
+    leaves, camera = scene(count, pixels)
+    leaves = [leaf.detach().cuda().requires_grad_() for leaf in leaves]
+    camera = (camera[0].cuda(), camera[1].cuda())
+    shown = [
+        rasterize(
+            Primitives(*leaves[:4]), *camera, pixels, pixels, features=leaves[4], kind=kind, backend=backend
+        )
+        for backend in ("gsplat", "torch")
+    ]
+    # a surfel that is drawn beyond gsplat's box, or a pair at 1/255 on either side, shows in single pixels
+    away = torch.cat(
+        [(shown[0].features - shown[1].features).flatten(), (shown[0].alpha - shown[1].alpha).flatten()]
+    )
+    assert float(away.detach().abs().mean()) < 1e-3
+    seconds: dict[str, list[float]] = {"gsplat": [], "torch": []}
+    for _ in range(rounds):
+        for backend, taken in seconds.items():
+            step(leaves, camera, pixels, kind, backend)
+            for _ in range(STEPS_A_TURN):
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                step(leaves, camera, pixels, kind, backend)
+                torch.cuda.synchronize()
+                taken.append(time.perf_counter() - start)
+    for backend, taken in seconds.items():
+        gain = statistics.median(taken) / statistics.median(seconds["gsplat"])
+        print(
+            f"| {kind} | {count:,} ({len(shown[0].visible):,}) | {pixels} x {pixels} | {backend} | "
+            f"{1000 * statistics.median(taken):.2f} | {1000 * sorted(taken)[len(taken) // 10]:.2f} | "
+            f"{'' if backend == 'gsplat' else f'{gain:.1f}'} |",
+            flush=True,
+        )
 
 
 @contextmanager

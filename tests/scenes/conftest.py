@@ -41,7 +41,7 @@ def photographed(photographed_room):
 
     room = photographed_room
 
-    def write(folder, *, model="sparse/0", as_text=True, points=True, turned=False):
+    def write(folder, *, model="sparse/0", as_text=True, points=True, turned=False, observed=True):
         (folder / "images").mkdir(parents=True)
         images = {}
         for number, view in enumerate(room.train, start=1):
@@ -50,7 +50,8 @@ def photographed(photographed_room):
             Image.fromarray(pixels).save(folder / "images" / f"{camera.name}.png")
             pose = torch.linalg.inv(camera.viewmat) if turned else camera.viewmat
             shift = tuple(float(one) for one in pose[:3, 3])
-            places, found = seen(room, camera) if points else (np.zeros((0, 2)), np.zeros(0, dtype=np.int64))
+            nothing = np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
+            places, found = seen(room, camera) if points and observed else nothing
             images[number] = ImageRecord(
                 quaternion(pose[:3, :3]), shift, 1, f"{camera.name}.png", places, found
             )

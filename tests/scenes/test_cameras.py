@@ -17,11 +17,14 @@ from papertrial.scenes.cameras import (
     depth_to_points,
     intrinsics_for,
     look_at,
+    near_plane,
     pixel_grid,
     project_points,
     rays,
     scene_extent,
 )
+from papertrial.scenes.procedural_clip import make_clip
+from papertrial.scenes.procedural_room import RoomSettings, make_room
 
 
 def camera(eye=(0.0, -2.0, 1.0), target=(0.0, 0.0, 1.0), width=8, height=6, degrees=90.0, name="one"):
@@ -127,6 +130,46 @@ def test_poses_the_wrong_way_round_are_found():
         check_poses([view], torch.tensor([[900.0, 3.0, 1.0]], dtype=torch.float64))
 
 
+def inverted(camera, axes=(1.0, 1.0, 1.0, 1.0)):
+    """The pose inverted by torch's solver, in axes that are turned before and after."""
+    turn = torch.diag(torch.tensor(axes, dtype=torch.float64))
+    pose = turn @ torch.linalg.inv(camera.viewmat.double()) @ turn
+    pose[3] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    return Camera(pose.to(camera.viewmat), camera.intrinsics, camera.width, camera.height, camera.name)
+
+
+@pytest.mark.parametrize("seed", [300, 301, 302, 303])
+def test_poses_amid_a_room_are_told_from_their_inverses(seed):
+    """Inverted, nearly every camera of the made room still sees points: far fewer than it should."""
+    room = make_room(RoomSettings(seed=seed, pixels=24, test=0, sparse=800, truth=10))
+    cameras, points = [view.exact.camera for view in room.train], room.cloud.points
+    check_poses(cameras, points)
+    check_poses(cameras, points.repeat(30, 1))  # of which one in twelve is looked for
+    wrong = [inverted(camera) for camera in cameras]
+    seeing = sum(bool(project_points(points, camera)[2].any()) for camera in wrong)
+    assert seeing > 0
+    with pytest.raises(
+        BadInputError, match=r"24 cameras see points \d+ times; inverted, 24 of 24 .* give world-to-camera"
+    ):
+        check_poses(wrong, points)
+    opengl = [inverted(camera, (1.0, -1.0, -1.0, 1.0)) for camera in cameras]
+    with pytest.raises(BadInputError, match=r"OpenGL's axes, give camera-to-world$"):
+        check_poses(opengl, points)
+
+
+def test_poses_of_a_clip_pass():
+    clip = make_clip(frames=6, pixels=16, points=200)
+    for frames in (clip.train, clip.test):
+        check_poses([frame.exact.camera for frame in frames], clip.points)
+
+
+def test_one_point_that_is_seen_is_found_among_many():
+    view = camera()
+    points = torch.full((9_001, 3), -50.0, dtype=torch.float64)
+    points[-2] = torch.tensor([0.0, 0.0, 1.0])  # every fifth is looked for first: this one is not among them
+    check_poses([view], points)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -152,3 +195,12 @@ def test_bad_views_are_refused():
         intrinsics_for(4, 4, 180.0)
     with pytest.raises(BadInputError, match="a map of 3 x 3"):
         depth_to_points(torch.ones(3, 3, dtype=torch.float64), camera())
+
+
+def test_the_near_plane_follows_scenes_in_small_units():
+    cameras = [camera(eye=(x, -2.0, 1.0)) for x in (0.0, 2.0)]
+    assert near_plane(cameras) == pytest.approx(
+        0.1 * 1.1
+    )  # a tenth of 1.1 times the distance from their middle
+    far = [camera(eye=(x, -2.0, 1.0)) for x in (0.0, 20.0)]
+    assert near_plane(far) == 0.2

@@ -120,6 +120,7 @@ def test_bounded_scenes_take_their_scale_from_the_focus():
     nearest = min(math.dist(eye, target) for eye in eyes)
     found = bounded_settings(seen)
     assert found == pytest.approx((2 * nearest / 1024, 10 * nearest / 1024, 2 * nearest))
+    assert bounded_settings(seen, farthest=2.0) == (2 / 1024, 10 / 1024, 2.0)
     with pytest.raises(BadInputError, match="1 cameras that look the same way"):
         focus_point(seen[:1])
     with pytest.raises(BadInputError, match="2 cameras that look the same way"):

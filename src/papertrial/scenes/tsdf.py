@@ -40,17 +40,21 @@ class Settings(NamedTuple):
     farthest: float
 
 
-def bounded_settings(cameras: Sequence[Camera], resolution: int = RESOLUTION) -> Settings:
+def bounded_settings(
+    cameras: Sequence[Camera], resolution: int = RESOLUTION, farthest: float | None = None
+) -> Settings:
     """Return the parameters for a bounded scene: cameras that look at something in common.
 
-    Depths are cut at twice the smallest distance of a camera from the point nearest to all optical axes; a voxel is
-    that divided by `resolution`; distances are cut at five voxels.
+    Depths are cut at twice the smallest distance of a camera from the point nearest to all optical axes, or at
+    `farthest` where it is given; a voxel is that divided by `resolution`; distances are cut at five voxels.
 
     Raises:
-        BadInputError: fewer than two cameras, or cameras that all look the same way.
+        BadInputError: fewer than two cameras, or cameras that all look the same way, where no `farthest` is given.
 
     Source: arXiv 2403.17888, its released meshing of bounded scenes.
     """
+    if farthest is not None:
+        return Settings(farthest / resolution, TRUNCATION_VOXELS * farthest / resolution, farthest)
     focus = focus_point(cameras)
     nearest = min(float((camera.centre.to(focus) - focus).norm()) for camera in cameras)
     if nearest <= 0:

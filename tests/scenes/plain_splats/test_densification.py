@@ -10,6 +10,7 @@ import torch
 
 from papertrial.scenes.plain_splats import (
     DensifySettings,
+    PlainSettings,
     Rates,
     SplatScene,
     densify,
@@ -138,10 +139,16 @@ def test_faint_and_large_primitives_go():
     assert kept(prune_large=True) == [1]
     assert kept(prune_faint=False) == [0, 1, 2, 3]
     assert kept(prune_faint=False, prune_large=True) == [0, 1]
-    scene, optimizer = made([0.0] * 4, scales, opacities)
-    scene.radius += 50
-    changed(scene, optimizer, prune_large=True)  # radii do not count by default
-    assert (scene.means[:, 0].detach() / 3).tolist() == [1, 3]
+
+
+def test_radii_prune_nothing_unless_a_limit_is_given():
+    """The released code clears the radii before it compares them with 20 pixels; the default has the same effect."""
+    assert DensifySettings().most_radius is PlainSettings().densify.most_radius is None
+    for most, left in ((None, 3), (20.0, 1)):
+        scene, optimizer = made([0.0] * 3, [0.05] * 3, [0.5] * 3)
+        scene.radius += torch.tensor([5.0, 21.0, 4000.0])
+        changed(scene, optimizer, replace(SETTINGS, most_radius=most), prune_large=True)
+        assert len(scene) == left
 
 
 def test_the_extent_is_the_scenes_ruler():

@@ -260,6 +260,23 @@ def test_poses_the_wrong_way_round_are_recognised(photographed, tmp_path):
         load_capture(photographed(tmp_path / "room", turned=True), None)
 
 
+def test_they_are_recognised_without_observations_too(photographed, tmp_path):
+    """A model's images may name no points; then the poses as given are held against their inverses."""
+    load_capture(photographed(tmp_path / "right", observed=False), None)
+    with pytest.raises(BadInputError, match=r"8 cameras see points .*give world-to-camera"):
+        load_capture(photographed(tmp_path / "wrong", observed=False, turned=True), None)
+
+
+def test_poses_of_transforms_the_wrong_way_round_are_recognised(photographed, photographed_room, tmp_path):
+    folder = photographed(tmp_path / "room", model=None)
+    content = transforms(folder, photographed_room)
+    for frame in content["frames"]:
+        frame["transform_matrix"] = np.linalg.inv(np.array(frame["transform_matrix"])).tolist()
+    (folder / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(BadInputError, match="OpenGL's axes, give camera-to-world"):
+        load_capture(None, folder)
+
+
 def test_no_points_may_be_replaced_by_random_ones(photographed, photographed_room, tmp_path):
     folder = photographed(tmp_path / "room", points=False)
     with pytest.raises(BadInputError, match=r"starts from sparse points.*--random-points"):

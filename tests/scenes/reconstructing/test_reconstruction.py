@@ -14,7 +14,13 @@ from papertrial.scenes.fitting import Rendering
 from papertrial.scenes.ply import read_mesh
 from papertrial.scenes.raytracing import Paint, Sphere, World, look
 from papertrial.scenes.reconstructing.baking import bake
-from papertrial.scenes.reconstructing.reconstruction import mean_psnr, preview, write_preview, write_surface
+from papertrial.scenes.reconstructing.reconstruction import (
+    Meshing,
+    mean_psnr,
+    preview,
+    write_preview,
+    write_surface,
+)
 from papertrial.scenes.scaffold import Decoded
 
 RADIUS = 1.0
@@ -45,7 +51,8 @@ def cameras(count=12, pixels=64):
 
 def test_the_mesh_is_the_surface(tmp_path):
     seen = cameras()
-    mesh = write_surface(tmp_path / "mesh.ply", Ball(), seen, [0.0] * len(seen))
+    mesh, farthest, left_out = write_surface(tmp_path / "mesh.ply", Ball(), seen, [0.0] * len(seen))
+    assert (farthest, left_out) == (np.inf, 0.0)
     assert len(read_mesh(tmp_path / "mesh.ply").triangles) == len(mesh.triangles)
     # a voxel is a pixel's width at the middle depth: about 2.2 / 69 = 0.03; fused depths are true to a part of it
     away = (mesh.vertices.norm(dim=-1) - RADIUS).abs()
@@ -70,10 +77,45 @@ def test_voxels_may_be_chosen_and_strays_do_not_count(tmp_path):
             return seen._replace(depth=depth, alpha=torch.ones_like(depth) * (depth > 0))
 
     seen = cameras()
-    mesh = write_surface(tmp_path / "mesh.ply", Stray(), seen, [0.0] * len(seen), voxel=0.1)
+    mesh = write_surface(tmp_path / "mesh.ply", Stray(), seen, [0.0] * len(seen), Meshing(voxel=0.1)).mesh
     assert float(mesh.vertices.abs().max()) < 1.2
     edges = (mesh.vertices[mesh.triangles[:, 0]] - mesh.vertices[mesh.triangles[:, 1]]).norm(dim=-1)
     assert 0.1 < float(edges.max()) < 0.2
+
+
+class Screened(Ball):
+    """The ball before a screen nine metres from the camera."""
+
+    def render(self, camera, time=0.0):
+        seen = super().render(camera, time)
+        there = seen.depth > 0
+        return seen._replace(depth=torch.where(there, seen.depth, 9.0), alpha=torch.ones_like(seen.depth))
+
+
+def test_bounded_meshes_leave_out_what_is_far_and_say_how_much(tmp_path):
+    """Cameras look at the origin, the nearest from 3 units: 2DGS's bounded mode then cuts depths at 6."""
+    seen = cameras()
+    times, path = [0.0] * len(seen), tmp_path / "mesh.ply"
+    share = float(torch.stack([Ball().render(camera).depth == 0 for camera in seen]).double().mean())
+    nearest = min(float(camera.centre.norm()) for camera in seen)
+    bounded = write_surface(path, Screened(), seen, times, Meshing(bounded=True))
+    assert bounded.farthest == pytest.approx(2 * nearest, rel=1e-3)  # the focus is found from float32 poses
+    assert bounded.left_out == pytest.approx(share)
+    assert float(bounded.mesh.vertices.norm(dim=-1).max()) < 1.1
+    edges = (
+        bounded.mesh.vertices[bounded.mesh.triangles[:, 0]]
+        - bounded.mesh.vertices[bounded.mesh.triangles[:, 1]]
+    )
+    # 6 / 1024 would be finer than a 256th of the box, two units and a margin of one in twenty
+    assert float(edges.norm(dim=-1).max()) < 3**0.5 * 2.2 / 256
+    whole = write_surface(path, Screened(), seen, times)
+    assert whole.left_out == 0
+    assert float(whole.mesh.vertices.norm(dim=-1).max()) > 5
+    limited = write_surface(path, Screened(), seen, times, Meshing(farthest=5.0))
+    assert (limited.farthest, limited.left_out) == (5.0, pytest.approx(share))
+    assert float(limited.mesh.vertices.norm(dim=-1).max()) < 1.1
+    with pytest.raises(BadInputError, match=r"no surface to mesh.* up to 1\.5; --depth-limit sets another"):
+        write_surface(path, Screened(), seen, times, Meshing(bounded=True, farthest=1.5))
 
 
 def test_nothing_seen_is_no_mesh(tmp_path):

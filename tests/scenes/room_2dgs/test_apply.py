@@ -17,6 +17,7 @@ from papertrial.scenes.ply import read_mesh, read_splats
 from papertrial.scenes.room_2dgs.apply import ReconstructRoom, deeds
 from papertrial.scenes.room_2dgs.scene import SeedScene
 from papertrial.scenes.snapshots import read_snapshot
+from papertrial.scenes.splatting.gsplat_backend import refusal
 
 STEPS = 24
 
@@ -136,6 +137,74 @@ def test_priors_beside_the_images_are_used(deed, with_priors, silent, tmp_path):
     assert (splats.kind, len(splats.primitives)) == ("surfel", helped["splats_written"])
 
 
+def test_files_win_and_networks_fill_the_gaps(
+    deed, with_priors, photographed_room, silent, monkeypatch, tmp_path
+):
+    """Views 1, 2, 3, 5, 6 and 7 are trained on; of these one has no depth, and two have no normals."""
+    from papertrial.scenes.reconstructing import predicting
+
+    with_priors()
+    (tmp_path / "room" / "depth" / "train_002.npy").unlink()
+    for name in ("train_003", "train_007"):
+        (tmp_path / "room" / "normal" / f"{name}.npy").unlink()
+    depth, normals = Oracle(photographed_room, "depth"), Oracle(photographed_room, "normals")
+    monkeypatch.setattr(predicting.DepthEstimator, "load", lambda name, device: depth)
+    monkeypatch.setattr(predicting.MarigoldNormals, "load", lambda name, device: normals)
+    given = {"algorithm": "room_2dgs", "mesh": False, "iterations": 2}
+    facts = deed("both", prior_model="a/depth", normal_model="some/normals", **given).run(silent)
+    assert (facts["depth_priors"], facts["normal_priors"]) == (6, 6)
+    assert facts["priors"] == "files and a/depth (depth of 1) and some/normals (normals of 2)"
+    assert (depth.asked, normals.asked) == (1, 2)
+    kept = sorted(path.name for path in (tmp_path / "both" / "priors").rglob("*.npy"))
+    assert kept == ["train_002.png.npy", "train_003.png.npy", "train_007.png.npy"]
+    facts = deed("depth", prior_model="a/depth", **given).run(silent)
+    assert (facts["priors"], facts["depth_priors"], facts["normal_priors"]) == (
+        "files and a/depth (depth of 1)",
+        6,
+        4,
+    )
+
+
+def test_networks_are_not_loaded_where_all_images_have_files(deed, with_priors, silent, monkeypatch):
+    from papertrial.scenes.reconstructing import predicting
+
+    def never(name, device):
+        raise AssertionError("every image has a depth already")
+
+    with_priors()
+    monkeypatch.setattr(predicting.DepthEstimator, "load", never)
+    facts = deed(algorithm="room_2dgs", prior_model="a/depth", mesh=False, iterations=2).run(silent)
+    assert (facts["priors"], facts["depth_priors"]) == ("files and a/depth (depth of 0)", 6)
+
+
+@pytest.mark.parametrize("algorithm", ["2dgs", "room_2dgs"])
+def test_weights_of_distortion_and_normals_reach_the_fit(algorithm, deed, photographed, tmp_path):
+    from papertrial.scenes.reconstructing import load_capture
+
+    capture = load_capture(photographed(tmp_path / "other"), None)
+    usual = deed(algorithm=algorithm).start(capture).fitted.settings
+    assert (usual.distortion, usual.normal_consistency) == (0.0, 0.05)
+    assert usual.rasterizing.distortion == "linear"
+    chosen = deed(algorithm=algorithm, dist=100.0, normal_consistency=0.0).start(capture).fitted.settings
+    assert (chosen.distortion, chosen.normal_consistency) == (100.0, 0.0)
+    assert (chosen.rasterizing.distortion, chosen.rasterizing.far) == ("ndc", 100.0)
+    assert chosen.rasterizing.near_at_pixel
+    on_gpu = deed(algorithm=algorithm, backend="gsplat").start(capture).fitted.settings
+    assert refusal(on_gpu.rasterizing, torch.float32) is None
+
+
+def test_a_mesh_may_be_bounded_and_depth_limited(deed, silent, tmp_path):
+    whole = deed().run(silent)
+    assert "depth_limit" not in whole
+    bounded = deed(mesh_mode="bounded").run(silent)  # fitted already: only written again
+    assert bounded["steps_before_resuming"] == STEPS
+    assert 0.5 < bounded["depth_limit"] < 5
+    assert float(bounded["depth_left_out"].split("%")[0]) > 10
+    limited = deed(depth_limit=1.5).run(silent)
+    assert limited["depth_limit"] == 1.5
+    assert 0 < limited["triangles"] < whole["triangles"]
+
+
 def test_neighbouring_photographs_are_held_against_each_other(write_capture, silent, tmp_path):
     """Sixteen cameras round the room have neighbours within 30 degrees; from a quarter of the run on they count."""
     folder = write_capture(tmp_path / "room", priors=False)
@@ -230,6 +299,11 @@ def test_divergence_is_said_and_nothing_is_lost(deed, silent, monkeypatch, tmp_p
         ({"hold_out": 1}, "hold_out is 0 for none"),
         ({"backend": "optix"}, "unknown backend 'optix'"),
         ({"prior_model": "some/model"}, "2dgs uses no priors"),
+        ({"dist": -1.0}, "dist and normal_consistency must be 0 or more"),
+        ({"algorithm": "3dgs", "dist": 100.0}, "3dgs has neither distortion nor normals"),
+        ({"depth_limit": 0.0}, r"depth_limit must be above 0, got 0\.0"),
+        ({"backend": "gsplat"}, "gsplat can only rasterise on CUDA, the device is cpu; give --device cuda"),
+        ({"device": "tpu9"}, "device must be cpu, cuda, cuda:N or mps, got 'tpu9'"),
         ({"colmap": None}, "give --images .* or --colmap"),
     ],
 )

@@ -17,7 +17,7 @@ from papertrial.scenes.room_2dgs import ArmSettings, SeedFit, SeedScene, SeedSet
 from papertrial.scenes.room_2dgs.arms import ARMS, surfels_of
 from papertrial.scenes.room_2dgs.settings import MultiViewSettings, PriorSettings
 from papertrial.scenes.scaffold import GrowthSettings, largest_weights
-from papertrial.scenes.splatting import Rules
+from papertrial.scenes.splatting import Primitives, Rules, rasterize
 
 SMALL = SeedSettings(voxel=0.2, per_anchor=3, feature_size=8, rate=2.0, rate_steps=60)
 GROWING = replace(
@@ -36,13 +36,17 @@ def arms_settings(seeds):
 
 
 def start(inputs, settings=GROWING, arm="room_2dgs"):
+    return start_with(inputs, arms_settings(settings), arm)
+
+
+def start_with(inputs, settings, arm):
     return make_fit(
         arm,
         inputs.train,
         inputs.priors,
         inputs.points,
         inputs.colours,
-        arms_settings(settings),
+        settings,
         track_lengths=inputs.track_lengths,
     )
 
@@ -134,8 +138,74 @@ def test_seeds_that_show_little_are_pruned_by_weight(inputs):
         for slot, weight in zip(decoded.slots.tolist(), found.tolist(), strict=True):
             owner_weights[slot // 3] = max(owner_weights[slot // 3], weight)
     torch.testing.assert_close(weights, owner_weights, atol=1e-6, rtol=1e-4)
-    seeds = [step["seeds"] for step in fit(start(inputs, replace(GROWING, growth=growth)), 30)]
-    assert min(seeds[10:]) < seeds[0]
+    pruned = replace(growth, threshold=1.0)  # nothing grows
+    seeds = [step["seeds"] for step in fit(start(inputs, replace(GROWING, growth=pruned)), 30)]
+    assert seeds[-1] < seeds[0]
+
+
+def in_units_of(inputs, share):
+    """The same room in other units: everything that is long is so many times as long."""
+
+    def moved(view):
+        pose = view.camera.viewmat.clone()
+        pose[:3, 3] *= share
+        return Posed(replace(view.camera, viewmat=pose), view.image)
+
+    return replace(inputs, train=tuple(moved(view) for view in inputs.train), points=share * inputs.points)
+
+
+def test_a_room_in_small_units_keeps_its_seeds(inputs, tmp_path):
+    """A twentieth of its size: with a near of 0.2, as in metres, hardly any seed would be seen."""
+    share = 0.05
+    seen = {}
+    for size in (1.0, share):
+        settings = replace(SMALL, voxel=0.2 * size, rules=Rules.released(near=0.2 * size))
+        fitted = start(in_units_of(inputs, size), settings)
+        cameras = [view.camera for view in fitted.views]
+        seen[size] = [fitted.show(camera).visible for camera in cameras]
+        assert all(
+            len(fitted.scene.decode(camera).neural_opacities) == len(visible)
+            for camera, visible in zip(cameras, seen[size], strict=True)
+        )
+        assert fitted.surfels() > 0
+        assert float(fitted.shape(cameras[0], 0).depth.max()) > 0
+        assert math.isfinite(fitted.step(0)["loss"])
+    assert equal(seen[1.0], seen[share])
+    assert min(len(visible) for visible in seen[share]) > 20
+    fitted.scene.save(tmp_path / "scene.safetensors")
+    read = SeedScene.load(tmp_path / "scene.safetensors")
+    assert equal(read.decode(cameras[0])[:2], fitted.scene.decode(cameras[0])[:2])
+    metres = replace(SMALL, voxel=0.2 * share)
+    assert len(start(in_units_of(inputs, share), metres).show(cameras[0]).visible) < 5
+
+
+def test_distortion_is_of_remapped_depths_where_it_counts(inputs):
+    """Weights of the released scripts are for near 0.2 and far 100; without a weight the remap is spared."""
+    assert SeedSettings().rasterizing == PlainSettings().rasterizing == Rules(near=0.2, near_at_pixel=True)
+    rules = Rules(near=0.2, near_at_pixel=True, distortion="ndc")
+    assert SeedSettings(distortion=100.0).rasterizing == PlainSettings(distortion=100.0).rasterizing == rules
+    seeds = replace(SMALL, distortion=100.0)
+    settings = replace(arms_settings(seeds), plain=PlainSettings(degree=0, distortion=100.0))
+    for arm in ("2dgs", "room_2dgs"):
+        fitted = start_with(inputs, settings, arm)
+        camera = fitted.views[0].camera
+        if isinstance(fitted, SeedFit):
+            shown = fitted.show(camera)
+            prims, view = shown.decoded.primitives(), shown.view
+        else:
+            prims, view = fitted.scene.primitives(), fitted.look(camera, 0)
+        wanted = rasterize(
+            Primitives(*(one.double() for one in prims.tensors.values())),
+            camera.viewmat.double(),
+            camera.intrinsics.double(),
+            camera.width,
+            camera.height,
+            features=torch.zeros(len(prims), 1, dtype=torch.float64),
+            rules=rules,
+            backend="torch",
+        ).distortion.detach()
+        assert float(wanted.max()) > 1e-5
+        torch.testing.assert_close(view.distortion.detach().double(), wanted, rtol=1e-3, atol=1e-9)  # float32
 
 
 def test_appearance_belongs_to_training_cameras(inputs):

@@ -6,13 +6,24 @@ import dataclasses
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from papertrial.cli.options import parse_known
 from papertrial.errors import BadInputError
+from papertrial.scenes import room_2dgs as room
+from papertrial.scenes.learning_rates import set_rates
+from papertrial.scenes.plain_splats import PlainFit, PlainSettings
+from papertrial.scenes.room_2dgs import ArmSettings, SeedFit, SeedScene, SeedSettings, make_fit
 from papertrial.scenes.room_2dgs.arms import ARMS
+from papertrial.scenes.room_2dgs.settings import MultiViewSettings, PriorSettings
 from papertrial.scenes.room_2dgs.trial import RoomTrial, trials
+from papertrial.scenes.splatting import Rules
+from papertrial.scenes.splatting.gsplat_backend import refusal
+from papertrial.trial.card import load_card
 from papertrial.trial.contract import Watch
 
 
@@ -137,13 +148,125 @@ def test_captures_that_cannot_be_tried(tmp_path):
         ({"rate": 0.0}, "rate must be above 0"),
         ({"seed_points": -1}, "seed_points must be at least 0, got -1"),
         ({"dist": -1.0}, "dist must be 0 or more"),
-        ({"backend": "gsplat"}, "unknown backend 'gsplat'"),
+        ({"backend": "optix"}, "unknown backend 'optix'"),
+        ({"backend": "gsplat"}, "gsplat can only rasterise on CUDA, the device is cpu; give --device cuda"),
+        ({"device": "tpu9"}, "device must be cpu, cuda, cuda:N or mps, got 'tpu9'"),
         ({"fusion_voxel": 0.0}, "fusion_voxel must be above 0"),
     ],
 )
 def test_settings_that_cannot_work(change, message):
     with pytest.raises(BadInputError, match=message):
         dataclasses.replace(RoomTrial(), **change).check()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_gsplat_says_so():
+    with pytest.raises(BadInputError, match="torch finds no CUDA device here"):
+        dataclasses.replace(RoomTrial(), backend="gsplat", device="cuda").check()
+
+
+def test_gsplat_gets_rules_that_it_knows():
+    settings = dataclasses.replace(RoomTrial(), backend="gsplat", device="cuda", dist=100.0)._settings(0)
+    for arm in (settings.seeds, settings.plain):
+        assert refusal(arm.rasterizing, torch.float32) is None
+        assert (arm.rasterizing.near, arm.rasterizing.distortion) == (0.2, "ndc")
+
+
+@pytest.mark.parametrize(
+    ("iterations", "large", "reset"),
+    [
+        (500, math.inf, None),
+        (4_999, math.inf, None),
+        (5_000, 0.1, None),
+        (10_000, 0.1, 1_000),
+        (30_000, 0.1, 3_000),
+    ],
+)
+def test_large_surfels_are_pruned_and_opacities_reset_as_the_help_says(iterations, large, reset):
+    densify = dataclasses.replace(RoomTrial(), iterations=iterations)._settings(0).plain.densify
+    assert (densify.large, densify.reset_interval) == (large, reset)
+    said = " ".join(RoomTrial.__doc__.split())
+    assert "below 5,000 steps it prunes none, and below 10,000," in said
+
+
+CARD = load_card(Path(room.__file__).parent)
+COMMANDS = [claim.command for claim in CARD.claims if claim.command]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_untested_claims_give_the_papers_numbers(command):
+    program, verb, name, *words = command.split()
+    assert (program, verb, name) == ("papertrial", "try", "room_2dgs")
+    trial, unknown = parse_known(RoomTrial, words, "papertrial try room_2dgs", RoomTrial())
+    assert unknown == []
+    assert trial.iterations == 30_000
+    papers = ArmSettings(
+        SeedSettings(backend=trial.backend),
+        PlainSettings(backend=trial.backend, rules=Rules.released()),
+        PriorSettings(unit_deviation=True),  # what a network says of depth is in no unit
+        MultiViewSettings(),
+    )
+    assert trial._settings(0) == papers
+
+
+RATES = {  # at first and at the end; those with True are times the scene's extent
+    SeedFit: {
+        "offsets": (0.01, 1e-4, True),
+        "features": (0.0075, 0.0075, False),
+        "log_scalings": (0.007, 0.007, False),
+        "opacity": (0.002, 2e-5, False),
+        "covariance": (0.004, 0.004, False),
+        "colour": (0.008, 5e-5, False),
+    },
+    PlainFit: {
+        "means": (1.6e-4, 1.6e-6, True),
+        "base": (0.0025, 0.0025, False),
+        "bands": (0.0025 / 20, 0.0025 / 20, False),
+        "opacity_logits": (0.05, 0.05, False),
+        "log_scales": (0.005, 0.005, False),
+        "quats": (0.001, 0.001, False),
+    },
+}
+
+
+@pytest.mark.parametrize("arm", RoomTrial.arms)
+def test_a_rate_of_one_gives_the_papers_learning_rates(arm, inputs):
+    """The released arguments of Scaffold-GS and 2DGS, over all 30,000 steps."""
+    settings = dataclasses.replace(RoomTrial(), rate=1.0, iterations=30_000)._settings(0)
+    fitted = make_fit(
+        arm,
+        inputs.train,
+        inputs.priors,
+        inputs.points,
+        inputs.colours,
+        settings,
+        track_lengths=inputs.track_lengths,
+    )
+    for end, number in enumerate((0, 30_000)):
+        set_rates(fitted.optimizer, fitted._rates, number)
+        found = {group["name"]: group["lr"] for group in fitted.optimizer.param_groups}
+        wanted = {
+            name: rate[end] * (fitted.extent if rate[2] else 1) for name, rate in RATES[type(fitted)].items()
+        }
+        assert found == pytest.approx(wanted, rel=1e-6)
+
+
+def test_untested_claims_say_how_priors_are_made():
+    for claim in CARD.claims:
+        if claim.command:
+            assert "papertrial.scenes.reconstructing.write_priors" in claim.untested
+            assert "depth/NAME.npy" in claim.untested
+            assert "normal/NAME.npy" in claim.untested
+
+
+def test_the_cards_snippet_works(write_capture, tmp_path):
+    folder, saved = write_capture(tmp_path / "room"), tmp_path / "room.safetensors"
+    code = CARD.use.python.replace('"room/"', repr(str(folder))).replace("5_000", "3")
+    code = code.replace('"room.safetensors"', repr(str(saved))).replace("voxel=0.02", "voxel=0.2")
+    names = {}
+    exec(compile(code, "card.toml", "exec"), names)
+    assert len(SeedScene.load(saved).anchors) == len(names["scene"].anchors) > 10
+    assert names["guesses"].counts == (16, 16)
 
 
 def test_the_arms_are_those_that_are_built_and_help_needs_no_torch():

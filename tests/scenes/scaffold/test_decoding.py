@@ -66,6 +66,17 @@ def test_it_is_the_loop_over_anchors(make_scaffold, camera, kind, distances, cam
     assert int((decoded.neural_opacities > 0).sum()) == len(expected)
 
 
+def test_an_offset_is_in_units_of_its_anchors_scale(make_scaffold, camera):
+    """Equation 9 of arXiv 2412.03428 adds the offset as it is; the released base scales it, axis by axis."""
+    anchors, decoder = make_scaffold()
+    anchors.offsets.data[:] = torch.tensor([1.0, -2.0, 0.5])
+    anchors.log_scalings.data[:, :3] = torch.tensor([3.0, 0.1, 2.0]).log()
+    decoded = decoder.decode(anchors.state(), camera)
+    owner = decoded.slots // anchors.per_anchor
+    moved = decoded.means - anchors.positions[owner]
+    torch.testing.assert_close(moved, torch.tensor([3.0, -0.2, 1.0]).expand_as(moved), atol=1e-6, rtol=0)
+
+
 def test_all_anchors_are_decoded_where_none_are_named(make_scaffold, camera):
     anchors, decoder = make_scaffold()
     every = decoder.decode(anchors.state(), camera)

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papertrial.errors import BadInputError
+from papertrial.scenes.cameras import Camera
 from papertrial.scenes.splatting import Primitives, Rules, project, rasterize
 from papertrial.scenes.splatting.checking_kernels import sound
 from papertrial.scenes.splatting.compiled import _front_to_back
+from papertrial.scenes.splatting.compositing import distortion_depth
+from papertrial.scenes.surface_views import facing_normals
 
 BACK_ENDS = ("torch", "numba")
 KINDS = ("surfel", "gaussian")
@@ -168,6 +171,95 @@ def test_gradients_are_those_of_finite_differences(backend, kind):
     assert torch.autograd.gradcheck(total, leaves, eps=1e-6, atol=1e-5, rtol=1e-5)
 
 
+def standing(places, extent, opacity=0.8):
+    """Return discs in planes of x = constant: their quaternion permutes the axes, so that nothing is rounded."""
+    count = len(places)
+    draw = torch.Generator().manual_seed(0)
+    return [
+        torch.tensor(places, dtype=torch.float64),
+        torch.full((count, 4), 0.5, dtype=torch.float64),
+        torch.full((count, 3), extent, dtype=torch.float64),
+        torch.full((count,), opacity, dtype=torch.float64),
+        torch.rand(count, 3, generator=draw, dtype=torch.float64),
+    ]
+
+
+@pytest.mark.parametrize("backend", BACK_ENDS)
+@pytest.mark.parametrize(
+    "rules", [RULES["surfel-linear"], RULES["surfel-original"]], ids=["plain", "original"]
+)
+@pytest.mark.parametrize("extent", [0.02, 0.3])
+def test_an_exactly_edge_on_disc_is_drawn_alike(backend, rules, extent):
+    """Its plane goes through the camera: only the circle on the screen shows it."""
+    leaves = standing([[0.0, 0.1, 2.0], [0.4, -0.1, 2.2]], extent)
+    expected = values_and_gradients(leaves, "dense", 8, 7, rules)
+    found = values_and_gradients(leaves, backend, 8, 7, rules)
+    assert 0 in expected[2].tolist()
+    for ours, oracle in zip(found[0] + found[1], expected[0] + expected[1], strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-9)
+    assert torch.equal(found[2], expected[2])
+
+
+@pytest.mark.parametrize("backend", ["dense", *BACK_ENDS])
+def test_rays_in_a_discs_plane_meet_nothing_or_the_circle(backend):
+    """Of nine columns the middle one's rays lie in the plane, where Z is 0: gsplat skips such pixels, and so do the
+    oracle and torch. The kernels may round Z to something else; then the circle is what they draw, and no more."""
+    leaves = standing([[0.0, 0.1, 2.0]], 0.3)
+    out = render(leaves, backend, 9, 7, Rules(), track=False)
+    beside = render(leaves, "dense", 9, 7, Rules(), track=False)
+    for ours, oracle in zip(outputs(out), outputs(beside), strict=True):
+        columns = [0, 1, 2, 3, 5, 6, 7, 8]
+        torch.testing.assert_close(ours[:, columns], oracle[:, columns], rtol=1e-9, atol=1e-9)
+    prims = Primitives(*leaves[:4])
+    centre = project(prims, IDENTITY, camera(9, 7), (9, 7), Rules()).centre[0]
+    away = (torch.arange(7).double() + 0.5 - centre[1]).square() + (4.5 - centre[0]) ** 2
+    circle = leaves[3][0] * torch.exp(-away)
+    circle = torch.where(circle >= 1 / 255, circle, 0.0)
+    skipped = out.alpha[:, 4] == 0
+    assert bool((skipped | torch.isclose(out.alpha[:, 4], circle, rtol=1e-9, atol=1e-9)).all())
+
+
+@pytest.mark.parametrize("backend", ["dense", *BACK_ENDS])
+@pytest.mark.parametrize("near", [0.0, 0.2])
+def test_remapped_depths_end_at_near(backend, near):
+    """A disc beside the camera reaches behind it, and without a test at the pixel its far side is drawn there. What
+    is nearer than near counts as near, so that pairs of depths differ by 1 at most and weights by a quarter's worth.
+    """
+    rules = Rules(distortion="ndc", near=near)
+    leaves = standing([[0.3, 0.0, 0.5], [-0.4, 0.1, 0.7], [0.2, 0.0, 3.0]], 0.6)
+    expected = values_and_gradients(leaves, "dense", 12, 11, rules)
+    depth = render([one[:1] for one in leaves], backend, 12, 11, rules, track=False).depth
+    assert float(depth.min()) < 0  # something behind the camera is drawn
+    out, gradients, _ = values_and_gradients(leaves, backend, 12, 11, rules)
+    distortion = out[3].detach()
+    assert -1e-12 <= float(distortion.min()) <= float(distortion.max()) <= 0.25
+    assert (float(distortion.max()) > 1e-3) == (near > 0)  # near 0 puts all depths in one place
+    for ours, oracle in zip(out + gradients, expected[0] + expected[1], strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["dense", *BACK_ENDS])
+def test_gradients_of_remapped_depths_are_those_of_finite_differences(backend):
+    leaves = [one.requires_grad_() for one in standing([[0.3, 0.0, 0.5], [0.2, 0.0, 3.0]], 0.6)]
+
+    def total(*tensors):
+        rules = Rules(distortion="ndc", near=0.2)
+        return render(list(tensors), backend, 5, 4, rules, track=False).distortion.sum()
+
+    assert torch.autograd.gradcheck(total, leaves, eps=1e-7, atol=1e-5, rtol=1e-4)
+
+
+def test_the_remap_is_one_at_far_and_still_below_near():
+    rules = Rules(distortion="ndc", near=0.2, far=100.0)
+    depth = torch.tensor([-3.0, 0.0, 0.1, 0.4, 100.0], dtype=torch.float64, requires_grad=True)
+    found = distortion_depth(depth, rules)
+    expected = torch.tensor([0.0, 0.0, 0.0, 100 / 99.8 * 0.5, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(found.detach(), expected)
+    (slope,) = torch.autograd.grad(found.sum(), depth)
+    assert slope[:3].tolist() == [0.0, 0.0, 0.0]
+    assert (slope[3:] > 0).all()
+
+
 def facing(depths, opacities, extent=50.0):
     """Return surfels that face the camera and fill the image."""
     count = len(depths)
@@ -288,6 +380,63 @@ def test_surfels_project_as_in_gsplat(gsplat):
     torch.testing.assert_close(ours.depth, depths[0], rtol=1e-12, atol=1e-12)
 
 
+def test_surfels_normals_are_gsplats(gsplat):
+    """gsplat's carry the third scale, which a surfel does not have: 1 makes them unit vectors."""
+    means, quats, scales, opacities, _ = scene(50, seed=6)
+    view, matrix = turned(1), camera(32, 24)
+    scales[:, 2] = 1.0
+    normals = gsplat[1]._fully_fused_projection_2dgs(means, quats, scales, view[None], matrix[None], 32, 24)[
+        4
+    ]
+    ours = facing_normals(Primitives(means, quats, scales, opacities), Camera(view, matrix, 32, 24))
+    # theirs are in the camera's frame
+    torch.testing.assert_close(ours @ view[:3, :3].T, normals[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pixel_that_is_drawn_lies_in_a_tile_of_gsplats(gsplat, kind):
+    """gsplat lists primitives by tiles that their boxes of 3.33 deviations meet: alpha falls below 1/255 there. Of
+    surfels, which reach beyond their box where perspective or the circle on the screen carries them, pixels outside
+    of it are left out, as gsplat does."""
+    width, height, tile = 48, 32, 4
+    columns, rows = width // tile, height // tile
+    means, quats, scales, opacities, _ = scene(40, seed=9, behind=0.0)
+    matrix, view = camera(width, height), IDENTITY
+    if kind == "surfel":
+        radii, centres, depths, _, _ = gsplat[1]._fully_fused_projection_2dgs(
+            means, quats, scales, view[None], matrix[None], width, height
+        )
+    else:
+        unit = torch.nn.functional.normalize(quats, dim=-1)
+        covariances, _ = gsplat[0]._quat_scale_to_covar_preci(unit, scales, True, False, triu=False)
+        radii, centres, depths, _, _ = gsplat[0]._fully_fused_projection(
+            means, covariances, view[None], matrix[None], width, height
+        )
+    counts, numbers, listed = gsplat[0]._isect_tiles(
+        centres.float(), radii.float(), depths.float(), tile, columns, rows
+    )
+    starts = gsplat[0]._isect_offset_encode(numbers, 1, columns, rows).flatten().tolist()
+    assert int(counts.sum()) == len(listed)
+    ends = [*starts[1:], len(listed)]
+    in_tile = [set(listed[start:end].tolist()) for start, end in zip(starts, ends, strict=True)]
+    leaves = [
+        means,
+        quats,
+        scales,
+        opacities * 0.2,
+        torch.eye(40, dtype=torch.float64),
+    ]  # all are seen through
+    drawn = render(leaves, "numba", width, height, Rules(kind), track=False).features > 0
+    checked = 0
+    for row, column, one in drawn.nonzero().tolist():
+        away = (torch.tensor([column + 0.5, row + 0.5]) - centres[0, one]).abs()
+        if kind == "surfel" and bool((away > radii[0, one]).any()):
+            continue
+        assert one in in_tile[row // tile * columns + column // tile], (one, row, column)
+        checked += 1
+    assert checked > 1000
+
+
 def test_gaussians_project_as_in_gsplat(gsplat):
     means, quats, scales, opacities, _ = scene(50, seed=7)
     view, matrix = turned(2), camera(32, 24)
@@ -360,6 +509,10 @@ def put(row, value):
         ({"matrix": put((1, 0), 0.5)}, "upper triangular"),
         ({"width": 0}, "a width and a height above 0, got 0 x 4"),
         ({"backend": "cuda"}, "unknown backend 'cuda'"),
+        ({"means": lambda means: means.to("meta")}, r"on one device, got .*'means': 'meta', 'quats': 'cpu'"),
+        ({"features": lambda features: features.to("meta")}, "on one device, got .*'features': 'meta'"),
+        ({"view": lambda view: view.to("meta")}, "on one device, got .*'viewmat': 'meta'"),
+        ({"matrix": lambda matrix: matrix.to("meta")}, "on one device, got .*'intrinsics': 'meta'"),
     ],
 )
 def test_bad_input_names_the_tensor_and_the_row(changes, message):

@@ -113,13 +113,27 @@ def _read(one: Photograph, folder: Path) -> Image.Image:
         raise BadInputError(f"image {name!r} would be outside {folder}")
     if not path.is_file():
         raise BadInputError(f"there is no image {name!r} in {folder}")
+    image = _opened(path, name)
+    if image.size != (one.lens.width, one.lens.height):
+        raise BadInputError(
+            f"image {name!r} is {image.size[0]} x {image.size[1]} pixels, its camera "
+            f"{one.lens.width} x {one.lens.height}; give the images that the model was made of"
+        )
+    return image
+
+
+def read_image(path: Path) -> Float[Tensor, "h w 3"]:
+    """Return a photograph as it was taken, within 0 and 1; what is transparent is shown before black.
+
+    Raises:
+        BadInputError: no image, or one of more than 8 bits a channel.
+    """
+    return torch.from_numpy(np.asarray(_opened(path, path.name), dtype=np.float32) / 255)
+
+
+def _opened(path: Path, name: str) -> Image.Image:
     try:
         with Image.open(path) as file:
-            if file.size != (one.lens.width, one.lens.height):
-                raise BadInputError(
-                    f"image {name!r} is {file.size[0]} x {file.size[1]} pixels, its camera "
-                    f"{one.lens.width} x {one.lens.height}; give the images that the model was made of"
-                )
             if file.mode.startswith(("I", "F")):
                 raise BadInputError(f"image {name!r} has more than 8 bits a channel; save it with 8")
             if "A" in file.getbands() or "transparency" in file.info:

@@ -128,11 +128,12 @@ class PlainSettings:
         ssim_share: of the photometric loss.
         normal_consistency: weight of the surfels' normals against those of the depth; Gaussians have none.
         normal_start: step after which it counts.
-        distortion: weight of the distortion.
+        distortion: weight of the distortion; the released scripts give 1000 to bounded objects, 100 to open scenes.
         distortion_start: step after which it counts.
         depth_ratio: share of the median depth in the surface's depth: 1 for bounded scenes, 0 for open ones.
         background: colour behind everything.
-        rules: of the rasteriser; None for its defaults.
+        rules: of the rasteriser; None for those of the released programs (`Rules.released`), for whose distortion the
+            scripts' weights are.
         backend: of the rasteriser.
         seed: of the order of views and of where children are placed.
     """
@@ -169,8 +170,9 @@ class PlainSettings:
 
     @property
     def rasterizing(self) -> Rules:
-        """The rules of the rasteriser."""
-        return self.rules or Rules(self.kind)
+        """The rules of the rasteriser; the remap is for the distortion alone, so only where that counts."""
+        rules = self.rules or Rules.released(self.kind)
+        return rules if self.distortion > 0 else rules.without_remap()
 
     def degree_at(self, number: int) -> int:
         """Return the degree of the harmonics in a step, counted from 0."""

@@ -12,6 +12,7 @@ __all__ = [
     "load_capture",
     "predict_priors",
     "read_priors",
+    "write_priors",
 ]
 
 _MODULE_OF = {
@@ -22,5 +23,6 @@ _MODULE_OF = {
     "load_capture": "loading",
     "predict_priors": "predicting",
     "read_priors": "priors",
+    "write_priors": "predicting",
 }
 __getattr__ = lazily(__name__, _MODULE_OF)

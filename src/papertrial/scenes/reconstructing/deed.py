@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from papertrial.deeds import Progress
     from papertrial.scenes.colmap import Posed
     from papertrial.scenes.reconstructing.capture import Capture
-    from papertrial.scenes.reconstructing.reconstruction import Reconstruction
+    from papertrial.scenes.reconstructing.reconstruction import Meshing, Reconstruction
 else:  # help is read without torch, and a protocol cannot be checked at run time
-    Progress = Posed = Capture = Reconstruction = Any
+    Progress = Posed = Capture = Meshing = Reconstruction = Any
 
 SETTINGS_FILE, CHECKPOINT = "reconstruction.json", "checkpoint.safetensors"
 POSES, PRIORS = "poses", "priors"  # folders of what was found before the first step
@@ -46,7 +47,8 @@ class Reconstruct(Deed):
         hold_out: keep every so many photographs for measuring; 0 trains on all of them. If not given, those that the
             capture itself keeps: HyperNeRF's val_ids, a transforms.json's val_filenames and test_filenames.
         seed: of all that is drawn.
-        backend: of the rasteriser: auto, numba (CPU), torch (any device), gsplat (CUDA, Gaussians).
+        backend: of the rasteriser: auto, numba (CPU), torch (any device), gsplat (CUDA; see
+            `splatting.gsplat_backend` for what it takes a surfel's depth to be).
         device: where to fit: cpu, or cuda.
         preview_every: steps between pictures; a twentieth of the run if not given.
         mesh: fuse the depth of all photographs into mesh.ply.
@@ -72,6 +74,12 @@ class Reconstruct(Deed):
         {"out", "colmap", "images", "preview_every", "mesh", "mesh_voxel"}
     )
     """Settings that may change between a run and its resumption. Where images lie is one, what they show is not."""
+
+    def meshing(self) -> Meshing:
+        """Return how depth becomes a mesh."""
+        from papertrial.scenes.reconstructing.reconstruction import Meshing
+
+        return Meshing(voxel=self.mesh_voxel)
 
     def start(self, capture: Capture) -> Reconstruction:
         """Return the method at work on the views to train on."""
@@ -130,6 +138,7 @@ class Reconstruct(Deed):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise BadInputError(f"{name} must be at least {least}, got {value}")
+        check_device(self.device, self.backend)
         if self.mesh_voxel is not None and not self.mesh_voxel > 0:
             raise BadInputError(f"mesh_voxel must be above 0, got {self.mesh_voxel}")
         if self.colmap is None and self.images is None:
@@ -220,8 +229,13 @@ class Reconstruct(Deed):
             progress(self.iterations, self.iterations, "meshing")
             cameras = [view.camera for view in training.views]
             path = self.out / "mesh.ply"
-            mesh = write_surface(path, working.fitted, cameras, training.frame_times(), self.mesh_voxel)
-            facts |= {"mesh": str(path), "triangles": len(mesh.triangles)}
+            made = write_surface(path, working.fitted, cameras, training.frame_times(), self.meshing())
+            facts |= {"mesh": str(path), "triangles": len(made.mesh.triangles)}
+            if made.farthest < math.inf:
+                facts |= {
+                    "depth_limit": made.farthest,
+                    "depth_left_out": f"{made.left_out:.1%} of what was seen",
+                }
         return facts
 
     def _likeness(self, working: Reconstruction, capture: Capture | None) -> float | None:
@@ -231,6 +245,20 @@ class Reconstruct(Deed):
             return None
         found = mean_psnr(working.fitted, capture.views, capture.frame_times())
         return None if found is None else round(found, _PSNR_DIGITS)
+
+
+def check_device(device: str, backend: str) -> None:
+    """Raise for a device that this machine lacks, or that a back end of the rasteriser does not work on.
+
+    Raises:
+        BadInputError: gsplat beside another device than CUDA, or a device that torch does not find here.
+    """
+    if backend == "gsplat" and not device.startswith("cuda"):
+        raise BadInputError(f"gsplat can only rasterise on CUDA, the device is {device}; give --device cuda")
+    if device != "cpu":
+        from papertrial.models import resolve_device
+
+        resolve_device(device)
 
 
 def _told(values: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,13 +29,19 @@ from papertrial.scenes.pictures import (
     write_png,
 )
 from papertrial.scenes.ply import Mesh, write_mesh
-from papertrial.scenes.tsdf import TRUNCATION_VOXELS, Settings, extract_mesh, fuse, keep_largest
+from papertrial.scenes.tsdf import (
+    TRUNCATION_VOXELS,
+    Settings,
+    bounded_settings,
+    extract_mesh,
+    fuse,
+    keep_largest,
+)
 
 _SHOWN_PIXELS = 240  # that the pictures of small images are enlarged to
 _TRIMMED = 0.005  # share of the points, at each end of each axis, that the mesh's box leaves out
 _MARGIN = 1.05
 _FINEST = 256  # voxels along the mesh's longest side, at most
-_PIXELS_A_VOXEL = 1.0  # finer voxels would show the depth maps' pixels as steps
 _MOST_BOUNDS = 2_000  # points of each depth map that decide the box
 
 
@@ -93,41 +100,72 @@ def mean_psnr(fitted: Renderer, views: Sequence[Posed], times: Sequence[float]) 
     return sum(found) / len(found)
 
 
+@dataclass(frozen=True)
+class Meshing:
+    """How depth becomes a mesh.
+
+    Attributes:
+        bounded: cut depths and choose voxels as 2DGS does for bounded scenes (`tsdf.bounded_settings`); otherwise no
+            depth is cut, and a voxel is as large as a pixel is at the middle depth.
+        voxel: its edge, in scene units, where another one is wanted.
+        farthest: depth up to which surfaces are fused, in scene units, where another limit is wanted.
+    """
+
+    bounded: bool = False
+    voxel: float | None = None
+    farthest: float | None = None
+
+
+class Surface(NamedTuple):
+    """A mesh, the depth beyond which nothing was fused (infinite where all was), and the share of pixels beyond it."""
+
+    mesh: Mesh
+    farthest: float
+    left_out: float
+
+
 def write_surface(
     path: Path,
     fitted: Renderer,
     cameras: Sequence[Camera],
     times: Sequence[float],
-    voxel: float | None = None,
-) -> Mesh:
+    meshing: Meshing | None = None,
+) -> Surface:
     """Fuse the depth that cameras see into a mesh, write it and return it.
 
-    The box holds all that was seen but the outermost half percent along each axis. A voxel is as large as a pixel is at
-    the middle depth, and not finer than a 256th of the box. Distances are cut at five voxels, no depth is left out, and
-    the 50 largest parts stay.
+    The box holds all that is fused but the outermost half percent along each axis, and no voxel is finer than a 256th
+    of the box unless one is asked for. Distances are cut at five voxels, and the 50 largest parts stay.
 
     Args:
         path: of the PLY file.
         fitted: the scene.
         cameras: that look at it.
         times: of each camera.
-        voxel: its edge, where another one is wanted.
+        meshing: which depths are fused, and how finely.
 
     Raises:
-        BadInputError: nothing was seen, or too fine a voxel.
+        BadInputError: nothing was seen, or nothing up to the limit of depth; too fine a voxel; for bounded scenes, see
+            `tsdf.bounded_settings`.
         MissingExtraError: scikit-image is not installed.
 
-    Source: arXiv 2403.17888, its released meshing; box and voxel are ours, since its cut at twice the distance to what
-    all cameras look at loses walls of a room seen from within.
+    Source: arXiv 2403.17888, its released meshing. The box, and fusing all depths, are ours: its cut at twice the
+    distance to what all cameras look at loses walls of a room seen from within.
     """
+    meshing = meshing or Meshing()
     depths = [_covered_depth(fitted, camera, time) for camera, time in zip(cameras, times, strict=True)]
     here = [camera.to(torch.float32).to(torch.device("cpu")) for camera in cameras]
-    low, high = _box(depths, here)
-    edge = voxel if voxel is not None else _voxel(depths, here, float((high - low).max()))
-    settings = Settings(edge, TRUNCATION_VOXELS * edge, math.inf)
-    mesh = keep_largest(extract_mesh(fuse(depths, here, low, high, settings)))
+    bounds = bounded_settings(here, farthest=meshing.farthest) if meshing.bounded else None
+    limit = bounds.farthest if bounds is not None else meshing.farthest or math.inf
+    kept = [depth * (depth <= limit) for depth in depths]
+    low, high = _box(kept, here, limit)
+    longest = float((high - low).max())
+    edge = bounds.voxel if bounds is not None else _pixel_size(kept, here)
+    edge = meshing.voxel if meshing.voxel is not None else max(edge, longest / _FINEST)
+    settings = Settings(edge, TRUNCATION_VOXELS * edge, limit)
+    mesh = keep_largest(extract_mesh(fuse(kept, here, low, high, settings)))
     write_mesh(path, mesh)
-    return mesh
+    seen, used = (sum(int((one > 0).sum()) for one in maps) for maps in (depths, kept))
+    return Surface(mesh, limit, 1 - used / seen)
 
 
 def _covered_depth(fitted: Renderer, camera: Camera, time: float) -> Tensor:
@@ -136,7 +174,7 @@ def _covered_depth(fitted: Renderer, camera: Camera, time: float) -> Tensor:
 
 
 def _box(
-    depths: Sequence[Tensor], cameras: Sequence[Camera]
+    depths: Sequence[Tensor], cameras: Sequence[Camera], limit: float
 ) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
     found = []
     for depth, camera in zip(depths, cameras, strict=True):
@@ -144,7 +182,10 @@ def _box(
         found.append(points[:: max(1, len(points) // _MOST_BOUNDS)])
     points = torch.cat(found)
     if not len(points):
-        raise BadInputError("there is no surface to mesh: no camera sees anything that covers half a pixel")
+        where = "" if limit == math.inf else f" at a depth of up to {limit:.4g}; --depth-limit sets another"
+        raise BadInputError(
+            f"there is no surface to mesh: no camera sees anything that covers half a pixel{where}"
+        )
     ends = np.quantile(points.numpy(), [_TRIMMED, 1 - _TRIMMED], axis=0)
     low, high = (torch.from_numpy(end).float() for end in ends)
     middle, half = (low + high) / 2, _MARGIN * (high - low) / 2
@@ -152,10 +193,11 @@ def _box(
     return middle - half, middle + half
 
 
-def _voxel(depths: Sequence[Tensor], cameras: Sequence[Camera], longest: float) -> float:
+def _pixel_size(depths: Sequence[Tensor], cameras: Sequence[Camera]) -> float:
+    """Return how large a pixel is at the middle depth of the middle view, in scene units."""
     sizes = [
         float(depth[depth > 0].median()) / float(camera.intrinsics[0, 0])
         for depth, camera in zip(depths, cameras, strict=True)
         if bool((depth > 0).any())
     ]
-    return max(_PIXELS_A_VOXEL * sorted(sizes)[len(sizes) // 2], longest / _FINEST)
+    return sorted(sizes)[len(sizes) // 2]

@@ -102,13 +102,13 @@ class SeedFit:
         """Return what a camera sees, differentiable in the scene."""
         settings = self.settings
         state = self.scene.anchors.state()
-        visible = visible_anchors(state, camera)
+        visible = visible_anchors(state, camera, settings.rules.near)
         decoded = self.scene.decoder.decode(state, camera, anchors=visible, appearance=appearance)
         view = look_at_surface(
             decoded.primitives(),
             decoded.colours,
             camera,
-            rules=settings.rules,
+            rules=settings.rasterizing,
             depth_ratio=settings.depth_ratio,
             background=settings.background,
             backend=settings.backend,
@@ -121,12 +121,12 @@ class SeedFit:
         """Return depth and normals that a camera sees; they depend on no step and on no appearance."""
         settings = self.settings
         state = self.scene.anchors.state()
-        visible = visible_anchors(state, camera)
+        visible = visible_anchors(state, camera, settings.rules.near)
         decoded = self.scene.decoder.decode(state, camera, anchors=visible, coloured=False)
         return look_at_shape(
             decoded.primitives(),
             camera,
-            rules=settings.rules,
+            rules=settings.rasterizing,
             depth_ratio=settings.depth_ratio,
             backend=settings.backend,
         )
@@ -182,14 +182,18 @@ class SeedFit:
         away = torch.stack([(view.camera.centre - camera.centre).norm() for view in self.views])
         return int(away.argmin())
 
+    def _decode(self, camera: Camera) -> Decoded:
+        visible = visible_anchors(self.scene.anchors.state(), camera, self.settings.rules.near)
+        return self.scene.decode(camera, visible, self._appearance(camera))
+
     @torch.no_grad()
     def anchor_weights(self) -> Float[Tensor, " a"]:
         """Return each seed's largest blending weight of any of its surfels in any training view."""
         anchors, settings = self.scene.anchors, self.settings
         largest = anchors.positions.new_zeros(len(anchors))
         for camera, _ in self.views:
-            decoded = self.scene.decode(camera, appearance=self._appearance(camera))
-            weights = largest_weights(decoded.primitives(), camera, settings.rules, settings.backend)
+            decoded = self._decode(camera)
+            weights = largest_weights(decoded.primitives(), camera, settings.rasterizing, settings.backend)
             owner = decoded.slots.div(anchors.per_anchor, rounding_mode="floor")
             largest = largest.scatter_reduce(0, owner, weights, "amax")
         return largest
@@ -200,7 +204,7 @@ class SeedFit:
         anchors = self.scene.anchors
         there = torch.zeros(len(anchors) * anchors.per_anchor, dtype=torch.bool)
         for camera, _ in self.views:
-            there[self.scene.decode(camera, appearance=self._appearance(camera)).slots.cpu()] = True
+            there[self._decode(camera).slots.cpu()] = True
         return int(there.sum())
 
     def state(self) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from papertrial.scenes.scaffold import (
 )
 from papertrial.scenes.scaffold.anchors import SCALINGS
 from papertrial.scenes.snapshots import Snapshot, read_snapshot, write_snapshot
+from papertrial.scenes.splatting.primitives import NEAR
 
 _FORMAT = "room_2dgs"
 _SHORTEST_CLOUD = 2
@@ -32,13 +33,15 @@ class SeedScene(nn.Module):
     Attributes:
         anchors: the seeds.
         decoder: opacity, covariance and colour networks.
+        near: depth up to which no seed is seen: the rasteriser's, in scene units.
 
     Source: arXiv 2412.03428, section 4.1.
     """
 
-    def __init__(self, anchors: Anchors, decoder: Decoder) -> None:
+    def __init__(self, anchors: Anchors, decoder: Decoder, near: float = NEAR) -> None:
         """Hold seeds and networks; see `from_points` and `load`."""
         super().__init__()
+        self.near = near
         self.anchors = anchors
         self.decoder = decoder
 
@@ -55,7 +58,7 @@ class SeedScene(nn.Module):
 
         Args:
             points: of structure from motion.
-            settings: voxel, sizes and the seed of the networks.
+            settings: voxel, sizes, the rasteriser's near and the seed of the networks.
             track_lengths: in how many photographs each point was found; where it is None, points that are far from
                 their neighbours go instead.
             cameras: how many training cameras there are, wanted where `appearance` is on.
@@ -89,7 +92,7 @@ class SeedScene(nn.Module):
                 sees_distance=settings.sees_distance,
                 cameras=cameras if settings.appearance else 0,
             ).to(points)
-        return cls(anchors, decoder)
+        return cls(anchors, decoder, settings.rules.near)
 
     def decode(
         self, camera: Camera, visible: Int[Tensor, " v"] | None = None, appearance: int | None = None
@@ -102,7 +105,7 @@ class SeedScene(nn.Module):
             appearance: which training camera's appearance vector is used, where the scene has some.
         """
         state = self.anchors.state()
-        chosen = visible_anchors(state, camera) if visible is None else visible
+        chosen = visible_anchors(state, camera, self.near) if visible is None else visible
         return self.decoder.decode(state, camera, anchors=chosen, appearance=appearance)
 
     def save(self, path: Path) -> None:
@@ -111,6 +114,7 @@ class SeedScene(nn.Module):
         facts = {
             "format": _FORMAT,
             "voxel": self.anchors.voxel,
+            "near": self.near,
             "per_anchor": self.anchors.per_anchor,
             "feature_size": self.anchors.features.shape[1],
             "hidden": decoder.opacity[0].out_features,
@@ -136,6 +140,6 @@ class SeedScene(nn.Module):
         decoder = Decoder(
             **sizes, hidden=facts["hidden"], sees_distance=facts["sees_distance"], cameras=facts["cameras"]
         )
-        scene = cls(anchors, decoder.to(positions))
+        scene = cls(anchors, decoder.to(positions), facts.get("near", NEAR))
         scene.load_state_dict(dict(found.tensors))
         return scene

@@ -14,8 +14,6 @@ from papertrial.scenes.scaffold.seeds import LEAST_TRACK
 from papertrial.scenes.splatting.primitives import Rules
 from papertrial.scenes.surface_views import BLACK
 
-NEAR = 0.2  # depth up to which nothing is drawn, as in the original kernels
-
 
 @dataclass(frozen=True)
 class PriorSettings:
@@ -103,11 +101,12 @@ class SeedSettings:
         volume: weight of the mean product of the extents.
         normal_consistency: weight of the surfels' normals against those of the depth.
         normal_start: step from which it counts.
-        distortion: weight of the distortion.
+        distortion: weight of the distortion; 2DGS's scripts give 1000 for bounded objects and 100 for open scenes.
         distortion_start: step from which it counts.
         depth_ratio: share of the median depth in the surface's: 1 for bounded scenes.
         background: colour behind everything.
-        rules: of the rasteriser: nothing is drawn nearer than 0.2, as in the original kernels.
+        rules: of the rasteriser: nothing is drawn nearer than 0.2, as in the original kernels, and the distortion is of
+            depths remapped between 0.2 and 100, for which the scripts' weights are.
         backend: of the rasteriser.
         seed: of the networks, the order of views and the growth.
 
@@ -131,7 +130,7 @@ class SeedSettings:
     distortion_start: int = 3_000
     depth_ratio: float = 1.0
     background: tuple[float, float, float] = BLACK
-    rules: Rules = field(default_factory=lambda: Rules(near=NEAR, near_at_pixel=True))
+    rules: Rules = field(default_factory=Rules.released)
     backend: str = "auto"
     seed: int = 0
 
@@ -140,6 +139,11 @@ class SeedSettings:
             raise BadInputError(f"weights must be 0 or more and ssim_share within 0 and 1, got {self}")
         if self.rules.kind != "surfel":
             raise BadInputError(f"seeds are decoded into surfels; the rules are for {self.rules.kind}")
+
+    @property
+    def rasterizing(self) -> Rules:
+        """The rules of the rasteriser; the remap is for the distortion alone, so only where that counts."""
+        return self.rules if self.distortion > 0 else self.rules.without_remap()
 
     def for_iterations(self, iterations: int) -> SeedSettings:
         """Return the settings with all step counts in proportion: `iterations` in place of 30,000.

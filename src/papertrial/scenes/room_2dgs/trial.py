@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from papertrial.errors import BadInputError, unknown
+from papertrial.scenes.reconstructing.deed import check_device
 from papertrial.trial.contract import Metric, Trial, Watch
 
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 else:  # help is read without torch, and a protocol cannot be checked at run time
     PlainFit = ArmSettings = SeedFit = Inputs = Any
 
-_BACKENDS = ("auto", "numba", "torch", "dense")
+_BACKENDS = ("auto", "numba", "torch", "gsplat", "dense")
 _FIRST_ROOM = 300  # rooms before it were looked at while the trial was made
 _TRUTH_A_PIXEL = 10  # true points for a pixel of one photograph: at 64 x 64 they lie 4 cm apart
-_LONG = 5_000  # iterations from which plain 2DGS resets opacities and prunes large surfels as released
+_LONG = 5_000  # iterations from which plain 2DGS prunes large surfels as released
 _SEEDS_RATE = 5.0  # at 10 two of the four arms with seeds collapse on the room that rates are tuned on
 _INPUTS = "inputs.safetensors"
 
@@ -35,22 +36,24 @@ class RoomTrial(Trial):
     The room is 4 x 3 x 2.6 m with a table, a sofa and a poster; walls and ceiling have no texture, so that photographs
     say nothing about where they are and structure from motion has no points there. All arms get the same photographs,
     sparse points, steps and rasteriser; all but plain 2DGS get depth known up to scale and shift and normals turned by
-    5 degrees. Depth rendered in all training views is fused, and points on the fused surface are held against true
-    ones at 5 cm.
+    5 degrees along each of two axes, 6.3 in the mean. Depth rendered in all training views is fused, and points on the
+    fused surface are held against true ones at 5 cm.
 
-    All step counts of the paper and its bases are for 30,000 iterations and follow in proportion: growth of seeds
-    from a twentieth of the run to its middle, the multi-view term from a quarter on, normal consistency from 7/30 on;
+    All step counts of the paper and its bases are for 30,000 iterations and follow in proportion: growth of seeds from
+    a twentieth of the run to its middle, the multi-view term from a quarter on, normal consistency from 7/30 on;
     updates stay 10 steps apart or more. Priors count from the first step on; depth priors are brought to a standard
     deviation of 1, since their unit is not the metre. In so few steps plain 2DGS is better off without resets of its
-    opacities and without pruning large surfels, which walls are made of, and has neither below 5,000 steps. Seeds
-    grow on cells of 16, 4 and 1 voxels, as released. The finest are 4 cm, finer than the 5 cm that surfaces are
-    measured to; the coarsest are 64 cm, so that not all of them are taken from the start: where they are, the
-    released rule adds nothing on the finer ones either. Both ways of growing have a budget: surfels, or seeds; with
+    opacities and without pruning large surfels, which walls are made of: below 5,000 steps it prunes none, and below
+    10,000, where resets would come within 1,000 steps of each other, it has no resets. From there on it has both as
+    released. Seeds grow on cells of 16, 4 and 1 voxels, as released. The finest are 4 cm, finer than the 5 cm that
+    surfaces are measured to; the coarsest are 64 cm, so that not all of them are taken from the start: where they are,
+    the released rule adds nothing on the finer ones either. Both ways of growing have a budget: surfels, or seeds; with
     as many surfels as 800 seeds show in a view, some 3,300, the arms without seeds do worse. The arms without seeds
     tune their learning rates, which are for a run sixty times as long; the arms with seeds share one. In the tuning
-    room rates of 1, 2.5 and 20 are worse than the better one of the grid.
+    room rates of 1, 2.5 and 20 are worse than the better one of the grid. A `rate` of 1 gives every arm the paper's.
 
-    With `colmap` the same arms reconstruct a capture of your own.
+    With `colmap` the same arms reconstruct a capture of your own. Its priors have to lie there before:
+    `papertrial.scenes.reconstructing.write_priors` asks networks about its photographs and writes them.
 
     Attributes:
         iterations: steps; the paper takes 30,000.
@@ -65,7 +68,8 @@ class RoomTrial(Trial):
         seed_points: from which on growth adds no more, of the arms with seeds: as many as there are sparse points; 0
             for no limit.
         rate: multiplies all learning rates; if not given, 5 for seeds, and tuned for the arms without them.
-        dist: weight of the distortion.
+        dist: weight of the distortion, of depths remapped between 0.2 and 100 as in 2DGS's scripts, which give 1000 for
+            bounded objects and 100 for open scenes.
         normal_consistency: weight of the surfels' normals against those of the depth.
         compared: pixels that the multi-view term compares in a step; 0 for all.
         fusion_voxel: edge of the voxels that depth is fused in, in scene units; distances are cut at three of them.
@@ -76,8 +80,9 @@ class RoomTrial(Trial):
             measured.
         hold_out: every so many photographs of `colmap` are tested on; 0 for none.
         longest: pixels of the longer side that photographs of `colmap` are shrunk to; 0 keeps them.
-        backend: of the rasteriser: auto, numba (CPU), torch (any device), dense (tiny scenes).
-        device: where to fit: cpu, or cuda with the backend torch.
+        backend: of the rasteriser: auto, numba (CPU), torch (any device), gsplat (CUDA; a surfel's depth is its
+            centre's, and surfels that come nearer than 0.2 are cut by their centres alone), dense (tiny scenes).
+        device: where to fit: cpu, or cuda with the backends auto, torch or gsplat.
     """
 
     iterations: int = 500
@@ -146,6 +151,7 @@ class RoomTrial(Trial):
                 raise BadInputError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.backend not in _BACKENDS:
             raise unknown("backend", self.backend, _BACKENDS)
+        check_device(self.device, self.backend)
         if self.truth is not None and self.colmap is None:
             raise BadInputError("truth goes with colmap: the made room knows its own")
         for name in ("colmap", "truth"):
@@ -249,22 +255,21 @@ class RoomTrial(Trial):
         """Return the settings of all arms for this run."""
         from papertrial.scenes.plain_splats import DensifySettings, PlainSettings, Rates
         from papertrial.scenes.room_2dgs.arms import ArmSettings
-        from papertrial.scenes.room_2dgs.settings import NEAR, MultiViewSettings, PriorSettings, SeedSettings
+        from papertrial.scenes.room_2dgs.settings import MultiViewSettings, PriorSettings, SeedSettings
         from papertrial.scenes.scaffold import GrowthSettings
         from papertrial.scenes.splatting import Rules
 
-        rules = Rules(near=NEAR, near_at_pixel=True)
         common: dict[str, Any] = {
             "normal_consistency": self.normal_consistency,
             "distortion": self.dist,
-            "rules": rules,
+            "rules": Rules.released(near_at_pixel=self.backend != "gsplat"),
             "backend": self.backend,
             "seed": seed,
         }
-        short = {"reset_interval": None, "large": math.inf} if self.iterations < _LONG else {}
+        large = DensifySettings().large if self.iterations >= _LONG else math.inf
         plain = PlainSettings(
             rates=Rates().times(1.0 if self.rate is None else self.rate),
-            densify=replace(DensifySettings(), most=self.surfels or None, **short),
+            densify=DensifySettings(most=self.surfels or None, large=large),
             **common,
         )
         seeds = SeedSettings(

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from papertrial.scenes.cameras import Camera
 from papertrial.scenes.scaffold.anchors import AnchorState
-from papertrial.scenes.splatting.primitives import BLUR, FIELD_MARGIN
+from papertrial.scenes.splatting.primitives import BLUR, FIELD_MARGIN, NEAR
 
-NEAR = 0.2  # as in the original kernels
 _SIGMAS = 3.0
 _LEAST_DEPTH = 1e-6  # that is divided by
 
@@ -21,7 +20,7 @@ def visible_anchors(state: AnchorState, camera: Camera, near: float = NEAR) -> I
 
     An anchor's Gaussian stands at its place, unturned, with the first three scalings as its extents. It counts where
     its depth is above `near` and a square of three standard deviations round it (of its longer axis on the screen,
-    rounded up to pixels) meets the image.
+    rounded up to pixels) meets the image. `near` is the rasteriser's: in a scene of small units it must be small too.
 
     Source: the prefilter of Scaffold-GS's released code, which keeps anchors with a positive radius.
     """

@@ -35,7 +35,8 @@ from papertrial.scenes.splatting.kernel_basis import (
     jit,
 )
 from papertrial.scenes.splatting.lanes import WIDTH, add, any_of, both, lanes, load, ramp, store, total, where
-from papertrial.scenes.splatting.meeting import fall, meet, remap, span, taken
+from papertrial.scenes.splatting.meeting import distortion_depth, fall, meet, span, taken
+from papertrial.scenes.splatting.primitives import LEAST_DEPTH
 
 
 @jit
@@ -118,7 +119,7 @@ def blend_backward(
                 seen = both(seen, left)
                 w = where(seen, alpha * before, 0.0)
                 z = where(seen, z, 0.0)
-                m = remap(z, near, far)
+                m = distortion_depth(z, near, far)
                 depth_slope = load(work, at, OF_DEPTH, column)
                 linear, square = load(work, at, OF_LINEAR, column), load(work, at, OF_SQUARE, column)
                 bent = m * square
@@ -132,7 +133,9 @@ def blend_backward(
                 to_alpha = before * q - rest / kept
                 to_m = w * (linear + 2.0 * bent)
                 if far != 0.0:
-                    to_m = where(z > 1e-9, to_m * (far / (far - near) * near) / (z * z), 0.0)
+                    to_m = where(
+                        z > max(near, LEAST_DEPTH), to_m * (far / (far - near) * near) / (z * z), 0.0
+                    )
                 to_z = w * depth_slope + to_m
                 if with_median:
                     mine = both(seen, load(planes, row, CHOSEN, column) == lanes(k))

@@ -24,7 +24,7 @@ from papertrial.scenes.splatting.kernel_basis import (
     jit,
 )
 from papertrial.scenes.splatting.lanes import WIDTH, add, any_of, both, load, ramp, store, where
-from papertrial.scenes.splatting.meeting import fall, meet, remap, span, taken
+from papertrial.scenes.splatting.meeting import distortion_depth, fall, meet, span, taken
 
 
 @jit
@@ -88,7 +88,7 @@ def blend(
                 seen = both(seen, left)
                 w = where(seen, alpha * before, 0.0)
                 z = where(seen, z, 0.0)
-                m = remap(z, near, far)
+                m = distortion_depth(z, near, far)
                 wm = w * m
                 add(planes, row, SUM_W, column, w)
                 add(planes, row, SUM_WM, column, wm)

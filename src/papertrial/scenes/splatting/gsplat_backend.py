@@ -1,12 +1,16 @@
 """The back end for CUDA: gsplat's rasterisers (Apache-2.0), called with the conventions of the others.
 
-Colours, alphas and screen gradients mean what they mean everywhere. What differs is said here:
+Colours, alphas and the screen gradients of Gaussians mean what they mean everywhere. What differs is said here:
 
 - A surfel's depth is that of its centre, at all of its pixels: gsplat blends depth like a colour. The other back
   ends take the depth at which the pixel's ray meets the disc. Depth, distortion and median depth of surfels follow
   from that; those of Gaussians, whose depth is that of the centre everywhere, agree.
 - Distortion is the paper's sum over pairs of squared differences, from blended first and second moments. gsplat's own
   (`distloss`) sums absolute differences, and is not used.
+- A surfel's place on the screen has, in gsplat, the gradient of the rows of T alone. Elsewhere the circle that keeps a
+  small surfel visible moves along and adds its share: they agree for surfels of several pixels, and gsplat's tell
+  next to nothing of tiny ones, which are so cloned and split less.
+- gsplat compares near with a surfel's centre alone: `near_at_pixel` must be off.
 - gsplat's rasteriser of Gaussians tells no median depth: it is NaN.
 - A surfel is drawn inside a box of 3.33 standard deviations of its outline; elsewhere it is drawn as far as it reaches.
 

@@ -13,6 +13,7 @@ from numpy.polynomial import chebyshev
 
 from papertrial.scenes.splatting.kernel_basis import GAUSSIAN, SLACK, SURFEL, in_place, jit
 from papertrial.scenes.splatting.lanes import but_not, lanes, where
+from papertrial.scenes.splatting.primitives import LEAST_DEPTH
 
 _NO_LINE = (0.0,) * 6
 _MOST_RHO = 12.0  # beyond 2 ln 255, where the alpha of an opaque primitive falls below 1/255
@@ -135,11 +136,12 @@ def meet(kind: int, s: Any, line: Any, x: Any, y: float) -> tuple[Any, ...]:
 
 @in_place
 @no_type_check
-def remap(depth: Any, near: float, far: float) -> Any:
-    """Return the depth that the distortion is taken of; `far` 0 keeps it as it is."""
+def distortion_depth(depth: Any, near: float, far: float) -> Any:
+    """Return the depth that the distortion is taken of (see `compositing`); `far` 0 keeps it as it is."""
     if far == 0.0:
         return depth
-    return far / (far - near) * (1.0 - near / where(depth > 1e-9, depth, 1e-9))
+    least = max(near, LEAST_DEPTH)
+    return far / (far - near) * (1.0 - near / where(depth > least, depth, least))
 
 
 @in_place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,8 @@ Kind = Literal["surfel", "gaussian"]
 _IDENTITY, _LAST_ROW = np.eye(3), np.array([0.0, 0.0, 0.0, 1.0])
 KINDS, DISTORTIONS = ("surfel", "gaussian"), ("linear", "ndc")
 
+NEAR = 0.2  # depth up to which the original kernels draw nothing
+LEAST_DEPTH = 1e-9  # that is divided by, where near is 0
 LEAST_ALPHA = 1.0 / 255.0  # a contribution below it is skipped
 LEAST_TRANSMITTANCE = 1e-4  # a pixel ends before the contribution that would bring it there
 BLUR = 0.3  # pixels squared added to a Gaussian's screen covariance
@@ -61,7 +63,7 @@ class Rules:
         near_at_pixel: whether a surfel is also left out at pixels where its own depth is not beyond `near`.
         most_alpha: the largest alpha: 0.999 as in gsplat, 0.99 in the original kernels.
         distortion: which depth the distortion is taken of: "linear", or "ndc", remapped to 0 to 1 between
-            `near` and `far`.
+            `near` and `far`; what is nearer than `near` counts as there.
         far: the far plane of "ndc".
     """
 
@@ -81,6 +83,25 @@ class Rules:
                 f"near must be at least 0 and below far, most_alpha between 0 and 1, "
                 f"got {self.near}, {self.far} and {self.most_alpha}"
             )
+
+    @classmethod
+    def released(cls, kind: Kind = "surfel", near: float = NEAR, near_at_pixel: bool | None = None) -> Rules:
+        """Return the rules under which the released programs fit: near 0.2, and a distortion of remapped depths.
+
+        Their weights of the distortion (1000 and 100) are for the remap between 0.2 and 100; of depths in metres the
+        distortion is some 25 times as large at 1 m, and more farther away. Alphas end at 0.999 here, at 0.99 there.
+
+        Args:
+            kind: "surfel" or "gaussian".
+            near: in scene units; the remap stays the same where it follows the scene's size.
+            near_at_pixel: whether surfels obey it at each pixel, as they do in those programs (the default for them).
+        """
+        at_pixel = kind == "surfel" if near_at_pixel is None else near_at_pixel
+        return cls(kind, near=near, near_at_pixel=at_pixel, distortion="ndc")
+
+    def without_remap(self) -> Rules:
+        """Return the rules with the distortion of plain depths: one sum less where nobody asks for the distortion."""
+        return self if self.distortion == "linear" else replace(self, distortion="linear")
 
 
 @dataclass(frozen=True)
