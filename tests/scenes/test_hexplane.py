@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -88,6 +89,58 @@ def test_points_outside_take_the_borders_value(backend):
     )
     found = field(points, times, outside="clamp").double()
     torch.testing.assert_close(found, by_hand(field, points, times), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_coordinates_that_are_no_numbers_take_the_lower_borders_value(backend):
+    """As `grid_sample` has it; a kernel that trusted them would read and write outside the planes."""
+    field = make(backend)
+    points, times = inside(4), torch.rand(4)
+    points[0, 0], points[1, 2], points[2, 1] = math.nan, math.inf, -math.inf
+    times[3] = math.nan
+    expected = points.clone()
+    expected[0, 0], expected[1, 2], expected[2, 1] = BOX[0, 0], BOX[1, 2], BOX[0, 1]
+    points.requires_grad_()
+    found = field(points, times, outside="clamp")
+    torch.testing.assert_close(
+        found.double(), by_hand(field, expected, times.nan_to_num()), rtol=1e-5, atol=1e-5
+    )
+    found.sum().backward()
+    assert bool(torch.isfinite(field.cells.grad).all())
+    with pytest.raises(BadInputError, match=r"75.0% of 4 points lie outside"):
+        field(points, times)
+
+
+def test_gsplats_field_reads_the_same_features():
+    """The peer stores its box from + to -, which turns space round, and reads times within -1 and 1."""
+    peers = pytest.importorskip("gsplat.contrib.dynamic.hexplane", reason="gsplat after 1.5.3 has it")
+    regulation = pytest.importorskip("gsplat.contrib.dynamic.regulation")
+    bound, count = 1.6, 200
+    box = torch.tensor([[-bound] * 3, [bound] * 3])
+    ours = make("numba", box=box, spatial=(8, 8, 8), temporal=5, channels=4)
+    theirs = peers.HexPlaneField(
+        bound,
+        {
+            "grid_dimensions": 2,
+            "input_coordinate_dim": 4,
+            "output_coordinate_dim": 4,
+            "resolution": [8, 8, 8, 5],
+        },
+        (1, 2),
+    )
+    with torch.no_grad():
+        for six, grids in zip(ours.planes(), theirs.grids, strict=True):
+            for plane, grid in zip(six, grids, strict=True):
+                grid.copy_(plane.permute(2, 0, 1)[None])
+    draw = torch.Generator().manual_seed(0)
+    points, times = (
+        bound * (2 * torch.rand(count, 3, generator=draw) - 1),
+        torch.rand(count, generator=draw),
+    )
+    expected = theirs(torch.cat([-points, 2 * times[:, None] - 1], dim=1))
+    torch.testing.assert_close(ours(points, times), expected, rtol=1e-5, atol=1e-6)
+    penalty = regulation.hexplane_regularization(theirs, 0.5, 0.25, 2.0)
+    torch.testing.assert_close(ours.penalty(Penalty(0.5, 0.25, 2.0)), penalty, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

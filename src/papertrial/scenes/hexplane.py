@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from papertrial.errors import BadInputError, unknown
@@ -157,17 +157,22 @@ class HexPlane(nn.Module):
         Raises:
             BadInputError: with their share, and the one that lies farthest.
         """
-        low, high = self.box
-        at = (points.detach() - low) / (high - low)
-        if not at.numel() or (float(at.min()) >= -_SLACK and float(at.max()) <= 1 + _SLACK):
+        away = self.outside(points)
+        if not bool(away.any()):
             return
-        away = ~((at >= -_SLACK) & (at <= 1 + _SLACK)).all(1)
-        worst = int((at - 0.5).abs().amax(1).argmax())
+        low, high = self.box
+        worst = int(((points.detach() - low) / (high - low) - 0.5).abs().amax(1).argmax())
         raise BadInputError(
             f"{float(away.float().mean()):.1%} of {len(points)} points lie outside the field's box "
             f"{self.box.tolist()}, the farthest at {points[worst].tolist()}; make the box larger (box_around), or "
             "give outside='clamp'"
         )
+
+    def outside(self, points: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
+        """Return which points lie outside the box; those that are no numbers do."""
+        low, high = self.box
+        at = (points.detach() - low) / (high - low)
+        return ~((at >= -_SLACK) & (at <= 1 + _SLACK)).all(1)
 
     def penalty(self, weights: Penalty) -> Float[Tensor, ""]:
         """Return the weighted sum of the regularisers over planes and scales.
@@ -216,7 +221,7 @@ class HexPlane(nn.Module):
     def _sample_stacked(self, where: Float[Tensor, "n 4"]) -> Float[Tensor, "n features"]:
         """Sample planes of equal size in one call each."""
         found = []
-        ends = 2 * where - 1
+        ends = 2 * where.nan_to_num() - 1  # at what is no number torch's own gradient lies outside the planes
         for six in self.planes():
             alike: dict[tuple[int, ...], list[int]] = {}
             for pair, plane in enumerate(six):

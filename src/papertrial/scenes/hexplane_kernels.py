@@ -56,12 +56,17 @@ def _fetch(typing: Any, array: Any, row: Any, byte: Any) -> Any:
 @_in_place
 @no_type_check
 def _locate(at: Any, point: int, sizes: Any, scale: int, cells: Any, shares: Any, slopes: Any) -> None:
-    """Write the lower cell, the share of the upper one, and d share / d coordinate, for each of the four axes."""
+    """Write the lower cell, the share of the upper one, and d share / d coordinate, for each of the four axes.
+
+    A coordinate that is no number is taken to the lower border, as `grid_sample` does: no cell lies outside.
+    """
     for axis in range(4):
         last = sizes[scale, axis] - 1
         place = at[point, axis] * at.dtype.type(last)
         slopes[axis] = last if 0 < place < last else 0
-        place = min(max(place, at.dtype.type(0)), at.dtype.type(last))
+        if not place > 0:  # a maximum would keep what is no number
+            place = at.dtype.type(0)
+        place = min(place, at.dtype.type(last))
         cells[axis] = min(int(place), last - 1)
         shares[axis] = place - at.dtype.type(cells[axis])
 
