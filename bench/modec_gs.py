@@ -32,7 +32,7 @@ from papertrial.scenes.modec_gs import (
     TrainingSettings,
     make_anchors,
 )
-from papertrial.scenes.modec_gs.scene import over_background, rasterize_frame
+from papertrial.scenes.modec_gs.scene import over_background
 from papertrial.scenes.procedural_clip import make_clip
 from papertrial.scenes.splatting import warm_up
 
@@ -167,7 +167,7 @@ def timed_step(training: ModecTraining, turn: int) -> dict[str, float]:
     lap("see and decode")
     decoded = bare([frame.decoded], [view.time])[0]
     lap("deform Gaussians")
-    out = rasterize_frame(decoded, view.camera, track=True)
+    out = scene.rasterize(decoded, view.camera, track=True)
     lap("rasterise")
     loss = photometric_loss(over_background(out, 1.0), view.image)
     lap("photometric loss")

@@ -34,9 +34,26 @@ def ssim_map(image: Float[Tensor, "h w c"], truth: Float[Tensor, "h w c"]) -> Fl
     mean_a, square_a, product = _blur(torch.stack([a, a * a, a * b]))
     mean_b, square_b = _blur(torch.stack([b, b * b]))  # apart: a photograph needs no gradient
     aa, bb, ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
+    return similarity((aa, bb, ab), (square_a - aa, square_b - bb, product - ab)).permute(1, 2, 0)
+
+
+def similarity(means: tuple[Tensor, Tensor, Tensor], spreads: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Return the structural similarity of windows a and b; see `ssim_map`.
+
+    Args:
+        means: the products of their means: a with a, b with b, a with b.
+        spreads: the variances of a and of b, and their covariance.
+    """
+    (aa, bb, ab), (variance_a, variance_b, covariance) = means, spreads
     luminance = (2 * ab + _LUMINANCE) / (aa + bb + _LUMINANCE)
-    structure = (2 * (product - ab) + _CONTRAST) / (square_a - aa + square_b - bb + _CONTRAST)
-    return (luminance * structure).permute(1, 2, 0)
+    return luminance * (2 * covariance + _CONTRAST) / (variance_a + variance_b + _CONTRAST)
+
+
+def window(like: Tensor) -> Float[Tensor, " w"]:
+    """Return the weights of SSIM's window along one axis; they sum to 1."""
+    reach = WINDOW // 2
+    weights = torch.exp(-(torch.arange(-reach, reach + 1, dtype=torch.float64) ** 2) / (2 * SIGMA**2))
+    return (weights / weights.sum()).to(like)
 
 
 def ssim(image: Float[Tensor, "h w c"], truth: Float[Tensor, "h w c"]) -> Float[Tensor, ""]:

@@ -1,7 +1,8 @@
 """A clip of moving things whose depth, masks and motion are known, from two cameras that move.
 
 A box slides fast in the first quarter and then stands still; a ball has a bump that swells and shrinks all the time.
-The floor and the back wall are textured and still.
+The floor and the back wall are textured and still. The camera to train on swings from side to side, as those of public
+captures of moving things do: from one that passes only once, nobody could tell how far away a thing is that moves.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from papertrial.scenes.raytracing import Paint, Sphere, Vector, View, World, box
 ITEMS = ("floor", "wall", "sides", "box", "ball", "bump")
 FLOOR, WALL, SIDES, BOX, BALL, BUMP = range(6)
 MOVING_UNTIL = 0.25  # of the clip: then the box stands still
-_TRAVEL = 1.6  # metres
+_TRAVEL = 0.8  # metres
 _BOX = ((-1.3, 0.2, 0.0), (-0.7, 0.7, 0.5))  # corners at the start
 _BALL, _BALL_RADIUS = (0.9, 0.6, 0.45), 0.45
 _BUMP_AT = (0.64, -0.64, 0.4249)  # unit: where on the ball
 _BUMP_RADIUS, _BUMP_SWELL, _BUMP_BEATS = 0.2, 0.08, 3.0
 _HALL = ((-3.0, -4.0, 0.0), (3.0, 2.0, 3.0))
 _DEGREES = 60.0
+_SWING, _SWINGS = 35.0, 4  # degrees to either side, and how often there and back
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ def world_at(time: float, paints: dict[int, Paint]) -> World:
 
 
 def first_camera(time: float, pixels: int) -> Camera:
-    """Return the camera to train on: it swings from left to right before the things."""
-    turn = math.radians(-35 + 70 * time)
+    """Return the camera to train on: it swings from left to right and back before the things."""
+    turn = math.radians(-_SWING * math.cos(2 * math.pi * _SWINGS * time))
     eye = (3.2 * math.sin(turn), 0.4 - 3.2 * math.cos(turn), 1.3 + 0.2 * math.sin(2 * math.pi * time))
     return _camera(eye, pixels, f"train_{time:.4f}")
 

@@ -12,11 +12,12 @@ from papertrial.scenes.modec_gs import (
     TrainingSettings,
     make_anchors,
 )
+from papertrial.scenes.modec_gs.settings import GLOBAL_PENALTY
 from papertrial.scenes.procedural_clip import make_clip
 
 SMALL = SceneSettings(
     segments=6,
-    global_field=FieldSettings(4, 4, 4),
+    global_field=FieldSettings(4, 4, 4, penalty=GLOBAL_PENALTY),
     local_field=FieldSettings(6, 6, 4),
     hidden=16,
 )

@@ -8,7 +8,8 @@ from PIL import Image
 
 from papertrial.errors import BadInputError
 from papertrial.scenes.cameras import project_points
-from papertrial.scenes.modec_gs import load_hypernerf, masked_psnr
+from papertrial.scenes.image_losses import ssim_map
+from papertrial.scenes.modec_gs import TimedView, load_hypernerf, masked_psnr, masked_ssim
 from papertrial.scenes.modec_gs.hypernerf import read_camera
 
 SCALE, CENTRE = 0.5, [1.0, 2.0, -1.0]
@@ -142,6 +143,52 @@ def test_masked_metrics_count_what_the_mask_leaves(scene):
     image[:, WIDTH // 4 :] = 0  # outside the mask
     image[:, : WIDTH // 4] += 0.1
     assert masked_psnr(image, view) == pytest.approx(20, abs=1e-4)  # 0.1 off: -20 log10(0.1)
+
+
+def partial_means(values, weights, mask):
+    """One row or column: the window's weighted sum of what is seen, over the share of its pixels that is."""
+    width, found, seen = len(weights), [], []
+    for first in range(len(values) - width + 1):
+        part = slice(first, first + width)
+        count = float(mask[part].sum())
+        found.append(float((weights * values[part] * mask[part]).sum()) * width / count if count else 0.0)
+        seen.append(float(count > 0))
+    return torch.tensor(found, dtype=torch.float64), torch.tensor(seen, dtype=torch.float64)
+
+
+def partial_blur(image, mask, weights):
+    rows = [partial_means(row, weights, seen) for row, seen in zip(image, mask, strict=True)]
+    image, mask = torch.stack([one for one, _ in rows]), torch.stack([seen for _, seen in rows])
+    columns = [partial_means(one, weights, seen) for one, seen in zip(image.T, mask.T, strict=True)]
+    return torch.stack([one for one, _ in columns]).T
+
+
+def test_masked_ssim_by_hand():
+    """Window by window in loops, after the text of DyCheck's metric; a full mask gives ordinary SSIM inside."""
+    draw = torch.Generator().manual_seed(0)
+    truth, noise = torch.rand(16, 15, 3, generator=draw), 0.2 * torch.randn(16, 15, 3, generator=draw)
+    image = (truth + noise).clamp(0, 1)
+    mask = torch.zeros(16, 15, dtype=torch.bool)
+    mask[:9, 2:] = True
+    view = TimedView(None, 0.0, truth, mask)
+    weights = torch.exp(-(torch.arange(-5, 6, dtype=torch.float64) ** 2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    maps = []
+    for channel in range(3):
+        a, b, seen = image[..., channel].double(), truth[..., channel].double(), mask.double()
+        mu_a, mu_b, aa, bb, ab = (partial_blur(one, seen, weights) for one in (a, b, a * a, b * b, a * b))
+        var_a, var_b = (aa - mu_a**2).clamp(min=0), (bb - mu_b**2).clamp(min=0)
+        cov = ab - mu_a * mu_b
+        cov = cov.sign() * torch.minimum((var_a * var_b).sqrt(), cov.abs())
+        top = (2 * mu_a * mu_b + 0.01**2) * (2 * cov + 0.03**2)
+        maps.append(top / ((mu_a**2 + mu_b**2 + 0.01**2) * (var_a + var_b + 0.03**2)))
+    assert masked_ssim(image, view) == pytest.approx(float(torch.stack(maps).mean()), rel=1e-9)
+    whole = view._replace(mask=torch.ones_like(mask))
+    inner = ssim_map(image.double(), truth.double())[5:-5, 5:-5]
+    assert masked_ssim(image, whole) == pytest.approx(float(inner.mean()), rel=1e-5)
+    assert masked_ssim(truth, view) == pytest.approx(1)
+    with pytest.raises(BadInputError, match="windows of 11 x 11 pixels, the image has 15 x 8"):
+        masked_ssim(image[:8], view._replace(image=truth[:8], mask=mask[:8]))
 
 
 def test_missing_masks_are_named(scene):

@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -173,13 +176,46 @@ def test_nothing_is_stored_that_rendering_does_not_need(make_scene, tmp_path):
 
 
 def test_files_that_hold_no_scene(tmp_path, make_scene):
-    from papertrial.scenes.snapshots import Snapshot, write_snapshot
+    from papertrial.scenes.snapshots import Snapshot, read_snapshot, write_snapshot
 
     write_snapshot(tmp_path / "other.safetensors", Snapshot({"a": torch.ones(1)}, {"kind": "tsdf"}))
     with pytest.raises(BadInputError, match="holds no moving scene, but 'tsdf'"):
         load_scene(tmp_path / "other.safetensors")
     with pytest.raises(BadInputError, match="cannot be read"):
         load_scene(tmp_path / "missing.safetensors")
+    save_scene(tmp_path / "scene.safetensors", make_scene())
+    whole = read_snapshot(tmp_path / "scene.safetensors")
+    for name, fault in (
+        ("anchors.offsets", "anchors.offsets"),
+        ("decoder.colour.0.bias", r'Missing key.*"decoder.colour.0.bias"'),
+    ):
+        part = {key: tensor for key, tensor in whole.tensors.items() if key != name}
+        write_snapshot(tmp_path / "part.safetensors", Snapshot(part, whole.facts))
+        with pytest.raises(BadInputError, match=f"lacks parts of a moving scene, or has others: .*{fault}"):
+            load_scene(tmp_path / "part.safetensors")
+
+
+def test_a_scene_in_small_units_keeps_what_stands_before_its_cameras(make_scene, views):
+    """Everything a twentieth as large, near with it: as many anchors are seen, and the picture is the same."""
+    whole = make_scene()
+    small = make_scene(near=whole.settings.near / 20)
+    small.load_state_dict(whole.state_dict())
+    with torch.no_grad():
+        small.anchors.positions /= 20
+        small.anchors.log_scalings -= math.log(20)
+        for field in small.fields():
+            field.box /= 20
+    camera = views[3].camera
+    view = camera.viewmat.clone()
+    view[:3, 3] /= 20
+    closer = replace(camera, viewmat=view)
+    frames = [scene.frames([one], [0.3])[0] for scene, one in ((whole, camera), (small, closer))]
+    assert torch.equal(frames[0].visible, frames[1].visible)
+    assert len(frames[0].visible) > 0
+    pictures = [Player(scene).render(one, 0.3).colour for scene, one in ((whole, camera), (small, closer))]
+    torch.testing.assert_close(*pictures, rtol=0, atol=1e-4)
+    with pytest.raises(BadInputError, match="near must be 0 or more"):
+        SceneSettings(near=-1.0)
 
 
 def test_anchors_outside_the_box_are_named(make_scene):

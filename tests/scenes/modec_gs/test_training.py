@@ -1,16 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from papertrial.errors import BadInputError
 from papertrial.scenes.fitting import Fitted, diverged_at, fit
-from papertrial.scenes.image_losses import photometric_loss
+from papertrial.scenes.hexplane import Penalty
+from papertrial.scenes.image_losses import photometric_loss, ssim
 from papertrial.scenes.modec_gs import (
     AdjustmentSettings,
     FieldSettings,
     ModecTraining,
     Player,
+    SceneSettings,
     TrainingSettings,
     save_scene,
 )
@@ -105,6 +108,60 @@ def test_growth_happens_in_both_stages_and_new_anchors_have_open_gates(make_trai
     assert len(scene.gates) == counts[-1]
 
 
+def test_schedules_end_at_the_papers_last_rates(make_training):
+    training = make_training(coarse=0, fine=20, schedule=20)
+    extent = training._rates["fields"](0) / 1.6e-3
+    last = {name: training._rates[name](20) for name in ("gates", "fields", "networks")}
+    assert last == pytest.approx({"gates": 2e-5, "fields": 1.6e-4 * extent, "networks": 1.6e-5 * extent})
+
+
+@torch.no_grad()
+def loss_by_hand(scene, views, still):
+    total = 0.0
+    for view in views:
+        decoded = scene.frames([view.camera], [view.time], still=still)[0].decoded
+        out = scene.rasterize(decoded, view.camera)
+        image = out.features + 1 - out.alpha[..., None]
+        total += 0.8 * float((image - view.image).abs().mean()) + 0.2 * float(1 - ssim(image, view.image))
+        total += 0.01 * float(decoded.scales.prod(1).mean())
+    penalties = 0.0
+    if not still:
+        penalties += float(scene.global_deformation.field.penalty(Penalty(1e-4, 5e-4, 5e-5)))
+        penalties += float(scene.local_deformation.field.penalty(Penalty(2e-4, 1e-3, 1e-4)))
+        assert penalties > 1e-4  # enough to be missed
+    return total / len(views) + penalties
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_the_loss_is_the_sum_of_its_terms(still, make_training, stirred, views):
+    """0.8 L1 + 0.2 (1 - SSIM), 0.01 of the mean volume, and the fields' regularisers once things move."""
+    training = make_training(coarse=1, fine=1)
+    stirred(training.scene, size=0.3)
+    training._batch = lambda number: views[2:4]
+    scene = stirred(make_training(coarse=1, fine=1).scene, size=0.3)
+    expected = loss_by_hand(scene, views[2:4], still)
+    assert training.step(0 if still else 1)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["two-anchor-stages", "modec", "4dgs"])
+@pytest.mark.parametrize("rate", [1e15, 1e30])
+def test_rates_without_bounds_end_as_divergence(variant, rate, make_training):
+    """Anchors are flung out of every view, or to no place at all: never an error, never a frame of nothing."""
+    training = make_training(
+        coarse=0, fine=12, field_rate=rate, network_rate=rate, scene_changes=VARIANTS[variant].changes
+    )
+    assert diverged_at(fit(training, 12)) is not None
+
+
+def test_anchors_that_grow_beyond_the_box_are_told_once(make_training):
+    training = make_training(coarse=0, fine=30, growth=replace(GROWS, threshold=0.0))
+    with torch.no_grad():
+        training.scene.anchors.offsets.fill_(2.0)
+    with pytest.warns(UserWarning, match=r"% of \d+ anchors have grown beyond the box of the fields") as told:
+        fit(training, 25)
+    assert sum("beyond the box" in str(one.message) for one in told) == 1
+
+
 @pytest.mark.parametrize("stop", [3, 14, 29])
 def test_a_resumed_run_ends_at_the_same_bits(stop, make_training, tmp_path):
     """Stopped in the first stage, in the second, and after anchors grew and borders moved."""
@@ -148,9 +205,7 @@ def test_segments_gather_the_screen_gradients_of_their_frames(make_training):
     assert scene.intervals.segment(view.time) == segment
     fresh = make_training(coarse=0, fine=9, batch=1).scene
     frame = fresh.frames([view.camera], [view.time])[0]
-    from papertrial.scenes.modec_gs.scene import rasterize_frame
-
-    out = rasterize_frame(frame.decoded, view.camera, track=True)
+    out = fresh.rasterize(frame.decoded, view.camera, track=True)
     colour = out.features + (1 - out.alpha)[..., None]
     photometric_loss(colour, view.image).backward()
     expected = float(out.screen_gradients().norm(dim=-1).sum())
@@ -199,8 +254,10 @@ def test_the_papers_numbers():
     assert settings.growth.min_opacity == 0.01
     assert settings.growth.stop == 15_000
     assert settings.adjustment == AdjustmentSettings(5_000, 1_000, 0.01, 1.5)
-    scene = FieldSettings()
-    assert (scene.spatial, scene.temporal, scene.channels, scene.scales) == (64, 100, 16, (1, 2))
+    scene = SceneSettings()
+    assert scene.local_field == FieldSettings(64, 100, 16, (1, 2), Penalty(2e-4, 1e-3, 1e-4))
+    assert scene.global_field == FieldSettings(32, 10, 16, (1, 2), Penalty(1e-4, 5e-4, 5e-5))
+    assert (scene.hidden, scene.gates, scene.time_range) == (128, "two", "full")
 
 
 def test_scaled_settings_keep_proportions():
@@ -210,6 +267,10 @@ def test_scaled_settings_keep_proportions():
     assert short.adjustment == AdjustmentSettings(
         100, 50, 0.1
     )  # from a quarter on, every 50 steps, by a tenth
+    longer = (
+        TrainingSettings().scaled(2_300).adjustment
+    )  # as many adjustments as the paper's, as far as the paper's
+    assert longer == AdjustmentSettings(500, 100, 0.01)
     assert TrainingSettings().scaled(23_000) == TrainingSettings()
     assert TrainingSettings(adjustment=None).scaled(100).adjustment is None
 

@@ -10,7 +10,7 @@ import torch
 
 import papertrial.scenes.modec_gs as room
 from papertrial.errors import BadInputError
-from papertrial.scenes.modec_gs import Intervals, Player, TimedView, save_scene
+from papertrial.scenes.modec_gs import Intervals, Player, TimedView, TrainingSettings, save_scene
 from papertrial.scenes.modec_gs import evaluation as evaluating
 from papertrial.scenes.modec_gs.arms import (
     ARMS,
@@ -18,12 +18,12 @@ from papertrial.scenes.modec_gs.arms import (
     STAGES,
     made_capture,
     moving_training,
+    read_capture,
     scene_settings,
     still_training,
 )
 from papertrial.scenes.modec_gs.storage import load_scene
 from papertrial.scenes.modec_gs.trial import MotionTrial, trials
-from papertrial.scenes.scaffold import GrowthSettings
 from papertrial.trial.artifacts import encode_artifact
 from papertrial.trial.card import load_card
 
@@ -147,18 +147,40 @@ def test_large_fields_make_the_methods_as_large_as_the_baselines():
         assert scene_settings(arm, large, 100) == scene_settings(arm, small, 100)
 
 
-def test_the_still_stage_leaves_room_for_anchors_of_what_moves():
-    capture = made_capture(0, 12, 24, 240)
+def test_runs_of_the_papers_length_have_its_schedules():
+    """What the commands of the untested claims train by: of both stages, to the number."""
+    capture = made_capture(0, 24, 24, 240)
     trial = MotionTrial()
-    sizes, training = trial._sizes(capture), trial._training(0, 1.0)
-    still = still_training(capture, sizes, training, 10)
-    moving = moving_training("4dgs", still.scene, capture, sizes, training, 10)
-    limits = [one.growth.settings.most_anchors for one in (still, moving)]
-    assert limits == [490, 700]
-    own = dataclasses.replace(
-        training, growth=GrowthSettings()
-    )  # a user's frames have no limit, and get none
-    assert still_training(capture, sizes, own, 10).growth.settings.most_anchors is None
+    sizes = trial._sizes(capture)
+    paper = dataclasses.replace(TrainingSettings(), seed=3)
+    still = still_training(capture, sizes, paper, 3_000)
+    assert still.settings == dataclasses.replace(paper, fine=0, adjustment=None)
+    moving = moving_training("modec", still.scene, capture, sizes, paper, 20_000)
+    assert moving.settings == dataclasses.replace(paper, coarse=0)
+    raised = dataclasses.replace(paper, field_rate=8.0)
+    assert moving_training("modec", still.scene, capture, sizes, raised, 400).settings.motion_schedule == 400
+    short = still_training(capture, sizes, paper, 300).settings
+    assert (short.schedule, short.growth.stop) == (300, 150)  # of 30,000 and 15,000
+
+
+def test_the_still_arm_takes_as_many_steps_without_any_motion(prepared):
+    trial = dataclasses.replace(QUICK, rate=None)
+    watch = Watch(prepared)
+    found = trial.measure("still", 0, watch)
+    assert len(watch.losses) == QUICK.steps
+    film = watch.kept["test-path"].astype(int)
+    shown = Player(load_scene(prepared / "still.safetensors"))
+    capture = QUICK._capture(0)
+    begun = evaluating.score(evaluating.render_views(shown, capture.test), capture.test, capture.moving)
+    assert found["psnr"] != begun.psnr
+    assert film.shape[0] == QUICK.frames
+    assert found["storage_bytes"] < trial_bytes(prepared, "4dgs-small")
+    with pytest.raises(BadInputError, match="rate is tuned by the runner"):
+        trial.measure("4dgs", 0, watch)
+
+
+def trial_bytes(prepared, arm):
+    return QUICK.measure(arm, 0, Watch(prepared))["storage_bytes"]
 
 
 def test_backend_and_device_reach_training_and_rendering(prepared):
@@ -188,7 +210,8 @@ def test_a_rate_that_diverges_is_a_result(prepared):
 
 def test_every_arm_is_tuned_over_as_many_rates():
     for trial in trials.values():
-        assert set(trial.grid) == set(trial.arms) <= set(ARMS)
+        assert set(trial.grid) == {*trial.arms} - {"still"}  # which has no field whose rate could be tuned
+        assert set(trial.arms) <= set(ARMS)
         assert len({tuple(points["rate"]) for points in trial.grid.values()}) == 1
     with pytest.raises(BadInputError, match="rate is tuned by the runner"):
         MotionTrial.quick().measure("4dgs", 0, Watch(Path()))
@@ -198,12 +221,24 @@ def test_length_of_the_intervals_of_the_fast_part():
     """By moments: a thousand times in the first quarter, each with the length of the segment it lies in."""
     intervals = Intervals(8)
     assert evaluating.fast_interval_length(intervals) == pytest.approx(1)
-    for borders in ((1, 0.1), (2, 0.22), (1, 0.12), (2, 0.31), (3, 0.36)):
-        intervals.borders[borders[0]] = borders[1]
+    for at, border in ((1, 0.1), (2, 0.22), (1, 0.12), (2, 0.31), (3, 0.36)):
+        intervals.borders[at] = border
         moments = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000 * 0.25
         lengths = [float(intervals.lengths[intervals.segment(float(time))]) * 8 for time in moments]
-        expected = sum(lengths) / len(lengths)
+        expected = len(lengths) / sum(1 / length for length in lengths)  # so many moments, so many segments
         assert evaluating.fast_interval_length(intervals) == pytest.approx(expected, abs=0.01)
+
+
+def test_time_passed_within_the_fast_part_leaves_its_segments_as_many():
+    """Of two segments in the quarter one may take the other's time; only what goes beyond a quarter shortens them."""
+    intervals = Intervals(8)
+    for border in (0.2, 0.05, 0.1):
+        intervals.borders[1] = border
+        assert evaluating.fast_interval_length(intervals) == pytest.approx(1)
+    intervals.borders[2] = 0.2
+    assert evaluating.fast_interval_length(intervals) < 1
+    intervals.borders[2] = 0.3
+    assert evaluating.fast_interval_length(intervals) > 1
 
 
 def test_scores_by_hand():
@@ -260,6 +295,33 @@ def test_a_users_own_frames(hypernerf_folder, tmp_path):
     assert str(hypernerf_folder) in trial.scale()
 
 
+def test_masked_frames_are_scored_inside_their_masks(hypernerf_folder, tmp_path):
+    """Whatever a scene shows outside the masks changes nothing."""
+    capture = read_capture(hypernerf_folder, "hypernerf", True)
+    mask = torch.zeros_like(capture.test[0].mask)
+    mask[:14] = True
+    views = [view._replace(mask=mask) for view in capture.test]
+    off = [(view.image + 0.1 * mask[..., None]).clamp(0, 1) for view in views]
+    wild = [torch.where(mask[..., None], image, 1 - image) for image in off]
+    scores = [evaluating.score(images, views) for images in (off, wild)]
+    assert scores[0] == pytest.approx(scores[1], nan_ok=True)
+    assert 19.9 < scores[0].psnr < 25  # 0.1 off, less where it was cut at white
+    assert 0 < scores[0].ssim < 1
+    whole = [view._replace(mask=None) for view in views]
+    assert evaluating.score(wild, whole).psnr < scores[1].psnr - 3
+    assert evaluating.score(wild, whole).ssim < scores[1].ssim - 0.1
+
+
+def test_more_segments_than_the_users_frames_fill_are_told_at_once(hypernerf_folder):
+    with pytest.raises(BadInputError, match="7 segments need 14 moments or more, there are 12"):
+        dataclasses.replace(QUICK, data=str(hypernerf_folder), segments=7).check()
+
+
+def test_frames_at_another_reduction_are_asked_for(hypernerf_folder):
+    with pytest.raises(BadInputError, match=r"there is no image .*rgb/4x"):
+        dataclasses.replace(QUICK, data=str(hypernerf_folder), reduction=4).check()
+
+
 def test_card_fits_the_trials():
     card = load_card(Path(room.__file__).parent)
     for claim in card.tested:
@@ -277,6 +339,9 @@ def test_the_commands_of_untested_claims_name_real_settings():
             words = [word.removeprefix("--") for word in claim.command.split() if word.startswith("--")]
             assert words
             assert set(words) <= known, claim.name
+            if "--data" in claim.command:
+                assert "--coarse 3000 --steps 20000 --batch 4" in claim.command
+                assert claim.command.endswith("--rate 1")
 
 
 def test_the_cards_snippet_works(hypernerf_folder, tmp_path, capsys):

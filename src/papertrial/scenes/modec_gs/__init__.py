@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from papertrial.scenes.modec_gs.settings import VARIANTS, FieldSettings, SceneSettings
     from papertrial.scenes.modec_gs.storage import load_scene, save_scene
     from papertrial.scenes.modec_gs.training import ModecTraining, TrainingSettings
-    from papertrial.scenes.modec_gs.views import TimedView, check_views, masked_psnr
+    from papertrial.scenes.modec_gs.views import TimedView, check_views, masked_psnr, masked_ssim
 
 __all__ = [
     "VARIANTS",
@@ -42,6 +42,7 @@ __all__ = [
     "load_scene",
     "make_anchors",
     "masked_psnr",
+    "masked_ssim",
     "open_mask",
     "save_scene",
 ]
@@ -67,6 +68,7 @@ _MODULE_OF = {
     "load_scene": "storage",
     "make_anchors": "scene",
     "masked_psnr": "views",
+    "masked_ssim": "views",
     "open_mask": "deformation",
     "save_scene": "storage",
 }

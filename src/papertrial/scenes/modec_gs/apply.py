@@ -31,12 +31,15 @@ class ReconstructMotion(Reconstruct):
     """Turn posed photographs taken one after the other into a scene that moves, in one small file.
 
     Times come from a transforms.json (`time` of each frame) or from HyperNeRF's metadata; else the photographs, in the
-    order of their names, are taken to be evenly spaced. Splats are written for the times that are asked for.
+    order of their names, are taken to be evenly spaced. Splats are written for the times that are asked for. One
+    moving phone is enough where its poses are known; things that move fast or far want more iterations and denser
+    sparse points, and quality hangs on both points and poses (COLMAP's are those that the field's authors recommend).
 
     Attributes:
         data: a scene in HyperNeRF's layout (also Nerfies, DyCheck's iPhone and Nvidia's scenes), in place of colmap
             or images; its test frames are held out.
         format: of data: hypernerf.
+        reduction: of data's frames, by which they are smaller than their cameras say: those in rgb/2x by 2.
         segments: of time; 6 or more, since fewer than 5 never adjust; at most half of the moments.
         gates: of each anchor: two, one or none.
         voxel: edge of the cells that get an anchor, in scene units; 0 for the median distance of the sparse points.
@@ -52,6 +55,7 @@ class ReconstructMotion(Reconstruct):
 
     data: Path | None = None
     format: Literal["hypernerf"] = "hypernerf"
+    reduction: int = 2
     segments: int = 8
     gates: Literal["two", "one", "none"] = "two"
     voxel: float = 0.0
@@ -76,7 +80,8 @@ class ReconstructMotion(Reconstruct):
             raise BadInputError("give data, or colmap and images, not both")
         if self.data is None:
             super().check()
-        for name, least in (("segments", 1), ("most", 1), ("batch", 1), ("spatial", 2), ("hidden", 1)):
+        wanted = {"segments": 1, "most": 1, "batch": 1, "spatial": 2, "hidden": 1, "reduction": 1}
+        for name, least in wanted.items():
             if getattr(self, name) < least:
                 raise BadInputError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.iterations < 2:
@@ -98,7 +103,7 @@ class ReconstructMotion(Reconstruct):
 
         folder = self.out / POSES
         # Written anew each time: what lies there may be of other data, and a checkpoint of other frames is refused.
-        write_transforms(self.data, folder, longest=self.longest or None)
+        write_transforms(self.data, folder, longest=self.longest or None, reduction=self.reduction)
         return replace(self, data=None, images=folder).run(progress)
 
     def start(self, capture: Capture) -> Reconstruction:
@@ -148,11 +153,13 @@ class ReconstructMotion(Reconstruct):
         return sorted(found, key=lambda view: view.time)
 
     def _settings(self, views: list[TimedView]) -> Any:
+        from papertrial.scenes.cameras import near_plane
         from papertrial.scenes.modec_gs.settings import GLOBAL_PENALTY, FieldSettings, SceneSettings
 
         moments = len({view.time for view in views})
         temporal = self.temporal or min(100, max(2, moments // 2))
         return SceneSettings(
+            near=near_plane([view.camera for view in views]),
             gates=self.gates,
             segments=self.segments,
             global_field=FieldSettings(

@@ -27,18 +27,18 @@ from papertrial.scenes.modec_gs.training import COARSE, FINE, ModecTraining, Tra
 from papertrial.scenes.modec_gs.views import TimedView
 from papertrial.scenes.procedural_clip import make_clip
 from papertrial.scenes.scaffold import Anchors, GrowthSettings
+from papertrial.scenes.splatting.primitives import NEAR
 
 EQUAL_SIZE = "4dgs-small"  # 4DGS in as many bytes as the method
 # Rows (a) to (d) of the paper's table 3 have large fields, those after them small ones.
 STAGES = {"4dgs": "4dgs", "anchors-alone": "anchors-alone", "two-anchor-stages": "two-anchor-stages"}
 STAGES |= {"gad-lgd-large": "gad-lgd"}  # arm: variant
 SMALL = {EQUAL_SIZE: "4dgs", "gad-lgd": "gad-lgd", "modec": "modec"}
-ARMS = {**STAGES, **SMALL}
-CLIP_VOXEL, CLIP_ANCHORS = 0.25, 700
-# Of the most anchors: a still stage that grew all of them would leave none for where things turn out to move.
-STILL_SHARE = 0.7
+ARMS = {"still": "still", **STAGES, **SMALL}
+CLIP_VOXEL = 0.25
 # The paper's cells of 16, 4 and 1 voxels are for voxels of a hundredth; here the first would be as large as the hall.
-CLIP_GROWTH = GrowthSettings(min_opacity=0.01, coarsest=4, ratio=2, most_anchors=CLIP_ANCHORS)
+# On pictures of so few pixels the paper's threshold would more than double the anchors.
+CLIP_GROWTH = GrowthSettings(min_opacity=0.01, coarsest=4, ratio=2, threshold=8e-4)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Sizes:
     gates: str
     fields: str = "small"
     device: str = "cpu"
+    near: float = NEAR
 
 
 @lru_cache(maxsize=2)
@@ -79,7 +80,9 @@ def made_capture(seed: int, frames: int, pixels: int, points: int) -> Capture:
 
 
 @lru_cache(maxsize=1)
-def read_capture(folder: Path, kind: str, masks: bool, longest: int | None) -> Capture:
+def read_capture(
+    folder: Path, kind: str, masks: bool = False, longest: int | None = None, reduction: int = 2
+) -> Capture:
     """Return a user's frames.
 
     Raises:
@@ -87,7 +90,7 @@ def read_capture(folder: Path, kind: str, masks: bool, longest: int | None) -> C
     """
     if kind != "hypernerf":
         raise unknown("format", kind, ("hypernerf",))
-    found = load_hypernerf(folder, masks=masks, longest=longest)
+    found = load_hypernerf(folder, masks=masks, longest=longest, reduction=reduction)
     return Capture(found.train, found.test, found.points)
 
 
@@ -114,6 +117,7 @@ def scene_settings(arm: str, sizes: Sizes, anchors: int) -> SceneSettings:
         max(2, sizes.spatial // 2), max(2, sizes.segments), sizes.channels, penalty=GLOBAL_PENALTY
     )
     method = SceneSettings(
+        near=sizes.near,
         gates=sizes.gates,
         segments=sizes.segments,
         global_field=whole,
@@ -136,9 +140,9 @@ def scene_settings(arm: str, sizes: Sizes, anchors: int) -> SceneSettings:
 def still_training(capture: Capture, sizes: Sizes, training: TrainingSettings, steps: int) -> ModecTraining:
     """Return the first stage, which all arms share: a Scaffold-GS scene of all frames, in which nothing moves.
 
-    Its schedules of growth and rates are Scaffold-GS's own in proportion to the steps, and where anchors are limited it
-    leaves room for those of the second stage. In proportion to the paper's
-    3,000 of 23,000 steps a short run would leave it blurred, and motion would be taken for what geometry should do.
+    With the paper's 3,000 steps or more its schedules are the paper's. With fewer, those of growth and rates are
+    Scaffold-GS's own in proportion to the steps: in proportion to the paper's 3,000 of 23,000 a short run would leave
+    the scene blurred, and motion would be taken for what geometry should do.
 
     Args:
         capture: that is trained on.
@@ -149,13 +153,12 @@ def still_training(capture: Capture, sizes: Sizes, training: TrainingSettings, s
     Raises:
         BadInputError: see `make_anchors` and `ModecTraining`.
     """
-    settings = SceneSettings(moves_anchors=False, local="none")
+    settings = SceneSettings(moves_anchors=False, local="none", near=sizes.near)
     torch.manual_seed(training.seed)
     anchors = make_anchors(capture.points, sizes.voxel, settings, per_anchor=sizes.per_anchor)
-    growth = training.growth.scaled(steps)
-    if growth.most_anchors is not None:
-        growth = replace(growth, most_anchors=round(STILL_SHARE * growth.most_anchors))
-    training = replace(training, coarse=steps, fine=0, schedule=steps, growth=growth, adjustment=None)
+    if steps < COARSE:
+        training = replace(training, schedule=steps, growth=training.growth.scaled(steps))
+    training = replace(training, coarse=steps, fine=0, adjustment=None)
     scene = ModecScene(anchors, settings, box_around(capture.points)).to(sizes.device)
     return ModecTraining(scene, capture.train, training, extent_of(capture))
 
@@ -165,8 +168,8 @@ def moving_training(
 ) -> ModecTraining:
     """Return the second stage of an arm, which begins with the anchors and the decoder of the first.
 
-    Schedules are in proportion to the paper's 20,000 steps, but for the rates of fields and networks: raised for so
-    short a run, they fall to the paper's last values within it.
+    Schedules are in proportion to the paper's 20,000 steps, but for rates of fields and networks that are raised for
+    a short run: they fall to the paper's last values within it.
 
     Args:
         arm: see `ARMS`.
@@ -195,7 +198,9 @@ def moving_training(
     scene.decoder.load_state_dict(still.decoder.state_dict())
     whole = training.scaled(round(steps * (COARSE + FINE) / FINE))
     adjustment = whole.adjustment if VARIANTS[ARMS[arm]].adjusts else None
-    how = replace(whole, coarse=0, fine=steps, motion_schedule=steps, adjustment=adjustment)
+    raised = (training.field_rate, training.network_rate) != (1.0, 1.0)
+    motion_schedule = steps if raised else None
+    how = replace(whole, coarse=0, fine=steps, motion_schedule=motion_schedule, adjustment=adjustment)
     return ModecTraining(scene.to(sizes.device), capture.train, how, extent_of(capture))
 
 

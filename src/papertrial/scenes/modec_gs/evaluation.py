@@ -14,7 +14,7 @@ from torch import Tensor
 from papertrial.scenes.image_losses import psnr, ssim
 from papertrial.scenes.modec_gs.intervals import Intervals
 from papertrial.scenes.modec_gs.scene import Player
-from papertrial.scenes.modec_gs.views import TimedView, masked_psnr
+from papertrial.scenes.modec_gs.views import TimedView, masked_psnr, masked_ssim
 from papertrial.scenes.pictures import colour_picture, enlarge, error_picture, strip
 from papertrial.scenes.procedural_clip import MOVING_UNTIL
 
@@ -28,7 +28,7 @@ class Scores(NamedTuple):
 
     Attributes:
         psnr: mean over frames in dB, over covisible pixels where frames have masks.
-        ssim: mean over frames.
+        ssim: mean over frames, likewise.
         moving_psnr: over all pixels, of all frames, on which something moves; NaN where that is not known.
     """
 
@@ -70,7 +70,10 @@ def score(
         psnr(image, view.image) if view.mask is None else masked_psnr(image, view)
         for image, view in zip(images, views, strict=True)
     ]
-    alike = [float(ssim(image, view.image)) for image, view in zip(images, views, strict=True)]
+    alike = [
+        float(ssim(image, view.image)) if view.mask is None else masked_ssim(image, view)
+        for image, view in zip(images, views, strict=True)
+    ]
     found = math.nan
     if moving is not None and any(bool(one.any()) for one in moving):
         errors = [
@@ -112,12 +115,13 @@ def shown_motion(player: Player, views: Sequence[TimedView], moments: int = _MOM
 def fast_interval_length(intervals: Intervals, until: float = MOVING_UNTIL) -> float:
     """Return how long the segments are that the fast first part of a clip lies in, relative to even ones.
 
-    The mean over the moments of that part of the length of the segment each lies in: below 1 where segments were
-    shortened there, whichever borders moved.
+    The part's length over how many segments it is divided into, those that lie in it only partly counted by their
+    share in it. Time that two segments within the part pass to each other leaves it at 1: the part is divided into as
+    many as before. It is below 1 where time was passed to the rest of the clip.
     """
-    borders = intervals.borders.clamp(max=until)
-    shares = borders.diff() / until
-    return float((shares * intervals.lengths).sum() * len(intervals))
+    inside = intervals.borders.clamp(max=until).diff()
+    segments = float((inside / intervals.lengths).sum())
+    return until * len(intervals) / segments
 
 
 def interval_rows(intervals: Intervals) -> list[dict[str, int | float]]:

@@ -19,15 +19,15 @@ from papertrial.scenes.scaffold import Anchors, AnchorState, Decoded, Decoder, v
 from papertrial.scenes.splatting import RenderOut, Rules, rasterize
 
 GATES = "gates"  # name of the anchors' further rows
-RULES = Rules("gaussian", near=0.2)  # the near plane of the original kernels
 _LEAST_ALPHA = 1e-6  # below which a pixel shows nothing
 
 
 class FrameGaussians(NamedTuple):
-    """What one frame is rendered from: its Gaussians, and the anchors (rows) that they were decoded from."""
+    """What one frame is rendered from: its Gaussians, and the anchors (rows of `state`) that they were decoded from."""
 
     decoded: Decoded
     visible: Tensor
+    state: AnchorState
 
 
 class ModecScene(nn.Module):
@@ -113,7 +113,7 @@ class ModecScene(nn.Module):
             return [state for _ in segments]
         starts = self.intervals.starts
         times = [starts[segment] for segment in segments]
-        # Anchors that grew may stray beyond the box of the first points by a cell.
+        # Anchors may grow beyond the box of the first points; training says so (`ModecTraining`).
         return self.global_deformation(state, times, self.gates, outside="clamp")
 
     def frames(
@@ -151,14 +151,31 @@ class ModecScene(nn.Module):
                     self.local_deformation(state, [time], outside="clamp")[0]
                     for state, time in zip(found, times, strict=True)
                 ]
-        seen = [visible_anchors(state, camera) for state, camera in zip(found, cameras, strict=True)]
+        near = self.settings.near
+        seen = [visible_anchors(state, camera, near) for state, camera in zip(found, cameras, strict=True)]
         decoded = [
             self.decoder.decode(state, camera, kind="gaussian", anchors=visible)
             for state, camera, visible in zip(found, cameras, seen, strict=True)
         ]
         if isinstance(self.local_deformation, GaussianDeformation) and not still:
             decoded = self.local_deformation(decoded, times)
-        return [FrameGaussians(*pair) for pair in zip(decoded, seen, strict=True)]
+        return [FrameGaussians(*frame) for frame in zip(decoded, seen, found, strict=True)]
+
+    def rasterize(
+        self, decoded: Decoded, camera: Camera, *, backend: str = "auto", track: bool = False
+    ) -> RenderOut:
+        """Render decoded Gaussians; their colours are the features."""
+        return rasterize(
+            decoded.primitives(),
+            camera.viewmat,
+            camera.intrinsics,
+            camera.width,
+            camera.height,
+            features=decoded.colours,
+            rules=Rules("gaussian", near=self.settings.near),
+            backend=backend,
+            track=track,
+        )
 
     def penalty(self) -> Float[Tensor, ""]:
         """Return the weighted regularisers of the fields."""
@@ -193,7 +210,8 @@ class Player:
         """
         camera = camera.to(self.scene.anchors.positions.device)
         decoded = self.scene.frames([camera], [time], states=self.states)[0].decoded
-        return to_rendering(rasterize_frame(decoded, camera, backend=self.backend), camera, self.background)
+        out = self.scene.rasterize(decoded, camera, backend=self.backend)
+        return to_rendering(out, camera, self.background)
 
 
 def make_anchors(
@@ -206,23 +224,6 @@ def make_anchors(
     """
     extras = {GATES: settings.gate_logits} if settings.gate_logits else None
     return Anchors.from_points(points, voxel, per_anchor=per_anchor, extras=extras)
-
-
-def rasterize_frame(
-    decoded: Decoded, camera: Camera, *, backend: str = "auto", track: bool = False
-) -> RenderOut:
-    """Render decoded Gaussians; their colours are the features."""
-    return rasterize(
-        decoded.primitives(),
-        camera.viewmat,
-        camera.intrinsics,
-        camera.width,
-        camera.height,
-        features=decoded.colours,
-        rules=RULES,
-        backend=backend,
-        track=track,
-    )
 
 
 def over_background(out: RenderOut, background: float) -> Float[Tensor, "h w 3"]:

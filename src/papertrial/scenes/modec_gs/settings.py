@@ -8,6 +8,7 @@ from typing import Any
 
 from papertrial.errors import BadInputError, unknown
 from papertrial.scenes.hexplane import Penalty
+from papertrial.scenes.splatting.primitives import NEAR
 
 GLOBAL_PENALTY = Penalty(variation=1e-4, time=5e-4, one=5e-5)
 LOCAL_PENALTY = Penalty(variation=2e-4, time=1e-3, one=1e-4)
@@ -55,6 +56,7 @@ class SceneSettings:
         hidden: width of the deformation networks.
         zero_start: whether nothing is deformed at first; the released networks begin with Xavier-uniform weights.
         time_range: "full", or "half" of the fields' time axis; see `HexPlane`.
+        near: depth up to which nothing is drawn, in scene units; see `cameras.near_plane`.
 
     Raises:
         BadInputError: an unknown name, or no segment.
@@ -69,6 +71,7 @@ class SceneSettings:
     hidden: int = 128
     zero_start: bool = True
     time_range: str = "full"
+    near: float = NEAR
 
     def __post_init__(self) -> None:
         for name, given, known in (
@@ -78,6 +81,8 @@ class SceneSettings:
         ):
             if given not in known:
                 raise unknown(name, given, known)
+        if self.near < 0:
+            raise BadInputError(f"near must be 0 or more, got {self.near}")
         if self.segments < 1 or self.hidden < 1:
             raise BadInputError(
                 f"segments and hidden must be at least 1, got {self.segments} and {self.hidden}"
@@ -125,4 +130,5 @@ VARIANTS: Mapping[str, Variant] = {
     "two-anchor-stages": Variant({"local": "anchors"}),  # (c)
     "gad-lgd": Variant(),  # (d) to (f): by size of the fields and gates
     "modec": Variant(adjusts=True),  # (g)
+    "still": Variant({"moves_anchors": False, "local": "none"}),  # none of them: nothing moves
 }

@@ -44,6 +44,15 @@ def load_scene(path: Path) -> ModecScene:
     found = read_snapshot(path)
     if found.facts.get("kind") != _KIND:
         raise BadInputError(f"{path} holds no moving scene, but {found.facts.get('kind', 'something')!r}")
+    try:
+        return _restored(found)
+    except (KeyError, TypeError, IndexError, RuntimeError) as problem:
+        fault = str(problem).partition("\n")[2].strip() or str(problem)
+        raise BadInputError(f"{path} lacks parts of a moving scene, or has others: {fault}") from problem
+
+
+def _restored(found: Snapshot) -> ModecScene:
+    """Return the scene that a file holds; raises whatever a missing part leads to."""
     settings = SceneSettings.from_facts(found.facts["settings"])
     tensors = dict(found.tensors)
     borders = tensors.pop(_BORDERS, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +22,6 @@ from papertrial.scenes.modec_gs.scene import (
     ModecScene,
     Player,
     over_background,
-    rasterize_frame,
 )
 from papertrial.scenes.modec_gs.views import TimedView, check_views
 from papertrial.scenes.scaffold import Growth, GrowthSettings, make_optimizer, scaffold_rates, volume_loss
@@ -32,6 +32,8 @@ COARSE, FINE = 3_000, 20_000  # the paper's steps of the two stages
 SCHEDULE = 30_000  # over which learning rates fall
 _FIELD_RATES, _NETWORK_RATES, _GATE_RATES = (1.6e-3, 1.6e-4), (1.6e-4, 1.6e-5), (2e-3, 2e-5)
 _INTERVALS, _GROWTH = "intervals.", "growth."
+_FEW_STRAYS = 0.01  # of the anchors, that are not worth telling
+_LEAST_INTERVAL, _STEP_OF_FEW = 50, 0.1  # steps between adjustments, and how far borders then move
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,8 @@ class TrainingSettings:
     def scaled(self, iterations: int) -> TrainingSettings:
         """Return the settings for another number of steps in all: everything in proportion to the paper's 23,000.
 
-        Adjustments are the exception: in proportion, a border could move by as little as a few hundredths of a
-        segment in so few adjustments. They come every 50 steps at least, from a quarter of the second stage on, by
-        0.1 of a uniform segment [ours].
+        Adjustments come every 50 steps at least, from a quarter of the second stage on. Where that makes them fewer
+        than the paper's, they move a border by 0.1 of a uniform segment [ours]: by 0.01 nothing would be seen.
 
         Raises:
             BadInputError: too few steps for two stages.
@@ -107,9 +108,12 @@ class TrainingSettings:
         coarse = max(1, round(share * COARSE))
         adjustment = self.adjustment
         if adjustment is not None and share < 1:
-            interval = min(max(round(share * adjustment.interval), 50), max(1, (iterations - coarse) // 4))
+            proportional = round(share * adjustment.interval)
             adjustment = replace(
-                adjustment, start=round((iterations - coarse) / 4), interval=interval, step=0.1
+                adjustment,
+                start=round((iterations - coarse) / 4),
+                interval=min(max(proportional, _LEAST_INTERVAL), max(1, (iterations - coarse) // 4)),
+                step=adjustment.step if proportional >= _LEAST_INTERVAL else _STEP_OF_FEW,
             )
         return replace(
             self,
@@ -163,6 +167,7 @@ class ModecTraining:
         self.optimizer = make_optimizer(scene.anchors, scene.decoder, self._rates, fused=fused)
         self._add_deformations()
         self.growth = Growth(scene.anchors, self.optimizer, settings.growth, seed=settings.seed)
+        self._strays_told = False
 
     def _add_deformations(self) -> None:
         parts = [self.scene.global_deformation, self.scene.local_deformation]
@@ -189,7 +194,7 @@ class ModecTraining:
         if not all(_is_finite(frame) for frame in frames):
             return {"loss": math.nan, "anchors": float(len(scene.anchors))}
         outs = [
-            rasterize_frame(frame.decoded, view.camera, backend=settings.backend, track=True)
+            scene.rasterize(frame.decoded, view.camera, backend=settings.backend, track=True)
             for frame, view in zip(frames, views, strict=True)
         ]
         loss = self._loss(frames, outs, views, still)
@@ -282,9 +287,27 @@ class ModecTraining:
             self.growth.observe(frame.decoded, frame.visible, gradient, out.visible)
         if step > growth.start and step % growth.interval == 0:
             self.growth.update()
+            self._warn_of_strays()
+
+    def _warn_of_strays(self) -> None:
+        """Say once, where anchors have grown beyond a field's box, that they move as its border does."""
+        positions = self.scene.anchors.positions
+        shares = [float(field.outside(positions).float().mean()) for field in self.scene.fields()]
+        if not self._strays_told and max(shares, default=0.0) > _FEW_STRAYS:
+            self._strays_told = True
+            warnings.warn(
+                f"{max(shares):.1%} of {len(positions)} anchors have grown beyond the box of the fields, which was "
+                "drawn around the first points; there they move as its border does. Give a larger box "
+                "(box_around's margin) if much of the scene lies there",
+                stacklevel=2,
+            )
 
 
 def _is_finite(frame: FrameGaussians) -> bool:
-    """Return whether a frame can be rendered: training that diverges is a result, not an error."""
-    parts = (frame.decoded.means, frame.decoded.raw_quats, frame.decoded.scales, frame.decoded.colours)
+    """Return whether a frame can be rendered: training that diverges is a result, not an error.
+
+    Anchors at no place are seen by no camera, and would leave an empty frame that looks fine.
+    """
+    decoded = frame.decoded
+    parts = (frame.state.positions, decoded.means, decoded.raw_quats, decoded.scales, decoded.colours)
     return all(math.isfinite(float(part.detach().sum())) for part in parts)

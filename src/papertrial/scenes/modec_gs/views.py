@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from papertrial.errors import BadInputError
 from papertrial.scenes.cameras import Camera
-from papertrial.scenes.image_losses import check_images
+from papertrial.scenes.image_losses import WINDOW, check_images, similarity, window
 
 FEWEST_FRAMES_A_SEGMENT = 2
 _BLOCK = 8  # pixels a side over which noise averages out
@@ -126,12 +127,55 @@ def warn_of_unseen_times(train: Sequence[TimedView], test: Sequence[TimedView]) 
         )
 
 
+def masked_ssim(image: Float[Tensor, "h w 3"], view: TimedView) -> float:
+    """Return the SSIM of the pixels of a view's mask.
+
+    Moments are those of the window's pixels inside the mask, weighed as the window weighs them and divided by the
+    share of its width that they fill, along rows and then columns; windows that lie wholly outside count as 1.
+
+    Raises:
+        BadInputError: see `masked_psnr`; or an image smaller than the window.
+
+    Source: the masked SSIM of arXiv 2210.13445's released code (partial convolutions).
+    """
+    mask = _checked_mask(view)
+    if min(mask.shape) < WINDOW:
+        raise BadInputError(
+            f"SSIM looks at windows of {WINDOW} x {WINDOW} pixels, the image has {mask.shape[1]} x {mask.shape[0]}"
+        )
+    a, b = (one.detach().double().permute(2, 0, 1) for one in (image, view.image))
+    seen = mask.double().expand_as(a)
+    mean_a, mean_b, aa, bb, ab = (_partial_blur(one, seen) for one in (a, b, a * a, b * b, a * b))
+    means = (mean_a * mean_a, mean_b * mean_b, mean_a * mean_b)
+    spread_a, spread_b = (aa - means[0]).clamp(min=0), (bb - means[1]).clamp(min=0)
+    most = (spread_a * spread_b).sqrt()  # a covariance is no larger, whatever dividing has made of it
+    together = (ab - means[2]).clamp(-most, most)
+    return float(similarity(means, (spread_a, spread_b, together)).mean())
+
+
+def _partial_blur(image: Float[Tensor, "c h w"], seen: Float[Tensor, "c h w"]) -> Float[Tensor, "c y x"]:
+    """Blur along rows, then columns, with what is seen only, wherever the whole window lies in the image."""
+    weights = window(image)
+    for shape in ((1, 1, 1, WINDOW), (1, 1, WINDOW, 1)):
+        blurred = conv2d((image * seen)[:, None], weights.view(shape))[:, 0]
+        filled = conv2d(seen[:, None], torch.ones_like(weights).view(shape))[:, 0]
+        image = torch.where(filled > 0, blurred * WINDOW / filled.clamp(min=1), 0)
+        seen = (filled > 0).to(image)
+    return image
+
+
 def masked_psnr(image: Float[Tensor, "h w 3"], view: TimedView) -> float:
     """Return the PSNR in dB over the pixels of a view's mask.
 
     Raises:
         BadInputError: the view has no mask, or an empty one.
     """
+    mask = _checked_mask(view)
+    error = float((image.detach().double() - view.image.double()).square()[mask].mean())
+    return float("inf") if error == 0 else -10 * float(torch.tensor(error).log10())
+
+
+def _checked_mask(view: TimedView) -> Bool[Tensor, "h w"]:
     if view.mask is None:
         raise BadInputError(
             f"masked metrics need a covisible mask of every test view; {view.camera.name!r} has none "
@@ -139,5 +183,4 @@ def masked_psnr(image: Float[Tensor, "h w 3"], view: TimedView) -> float:
         )
     if not bool(view.mask.any()):
         raise BadInputError(f"the mask of {view.camera.name!r} leaves no pixel")
-    error = float((image.detach().double() - view.image.double()).square()[view.mask].mean())
-    return float("inf") if error == 0 else -10 * float(torch.tensor(error).log10())
+    return view.mask
