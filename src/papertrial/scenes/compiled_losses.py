@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from papertrial.scenes.compiling import as_array
+from papertrial.scenes.compiling import announce, as_array
 
 
 def normals_of_depth(
@@ -252,8 +252,10 @@ def _mask(valid: Tensor | None, like: Tensor) -> Any:
 
 def warm_up() -> None:
     """Compile the kernels, or load them from the disk, so that a clock may start after it; seconds the first time."""
-    from papertrial.scenes import depth_kernels
+    from papertrial.scenes import depth_kernels, multiview_kernels, prior_kernels
 
+    kernels = (depth_kernels.fuse, prior_kernels.align, multiview_kernels.compare)
+    announce("losses and depth maps", *kernels)
     flat, grey, turn = torch.ones(4, 4, requires_grad=True), torch.ones(4, 4), torch.eye(3)
     normals = normals_of_depth(flat, turn, 0.5, 1e-12)
     shown, seen = (flat, normals, grey), (grey, normals.detach(), grey)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from papertrial.errors import BadInputError, unknown
+from papertrial.scenes.compiling import announce
 
 PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))  # xy, xz, xt, yz, yt, zt
 TIME = 3
@@ -266,6 +267,9 @@ def box_around(points: Float[Tensor, "n 3"], margin: float = 0.1) -> Float[Tenso
 
 def warm_up() -> None:
     """Compile the kernels, or load them from the disk, so that a clock may start after it; seconds the first time."""
+    from papertrial.scenes import hexplane_kernels, hexplane_penalty_kernels
+
+    announce("fields", hexplane_kernels.sample_backward, hexplane_penalty_kernels.regularise_backward)
     points = torch.zeros(1, 3, requires_grad=True)
     box = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
     field = HexPlane(box, spatial=2, temporal=2, channels=1, backend="numba", generator=torch.Generator())

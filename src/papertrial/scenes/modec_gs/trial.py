@@ -169,9 +169,8 @@ class MotionTrial(Trial):
         from papertrial.scenes.fitting import fit
         from papertrial.scenes.modec_gs.arms import still_training
         from papertrial.scenes.modec_gs.storage import save_scene
-        from papertrial.scenes.splatting import warm_up
 
-        warm_up()
+        self._compile()
         capture = self._capture(seed)
         training = still_training(capture, self._sizes(capture), self._training(seed, 1.0), self.coarse)
         fit(training, self.coarse, pixels=_pixels(capture))
@@ -180,15 +179,12 @@ class MotionTrial(Trial):
     def measure(self, arm: str, seed: int, watch: Watch) -> dict[str, float]:
         """Set one arm in motion and show its test frames."""
         from papertrial.scenes.fitting import diverged_at, fit
-        from papertrial.scenes.hexplane import warm_up as warm_up_fields
         from papertrial.scenes.modec_gs.arms import moving_training
         from papertrial.scenes.modec_gs.storage import load_scene, save_scene
-        from papertrial.scenes.splatting import warm_up
 
         if self.rate is None and arm in self.grid:
             raise BadInputError("rate is tuned by the runner; set it to measure an arm by hand")
-        warm_up()
-        warm_up_fields()
+        self._compile()
         capture = self._capture(seed)
         still = load_scene(watch.prepared / _STILL)
         how = self._training(seed, self.rate or 1.0)
@@ -231,6 +227,15 @@ class MotionTrial(Trial):
             hidden=16,
             per_anchor=3,
         )
+
+    def _compile(self) -> None:
+        """Have all kernels ready before the clock starts."""
+        from papertrial.scenes import hexplane, splatting
+
+        if self.device == "cpu":
+            hexplane.warm_up()
+            if self.backend in ("auto", "numba"):
+                splatting.warm_up()
 
     def _check_clip(self) -> None:
         if self.masks or self.longest is not None:

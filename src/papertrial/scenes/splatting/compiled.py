@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from papertrial.errors import BadInputError
+from papertrial.scenes.compiling import announce
 from papertrial.scenes.splatting import backward_kernels, blending_kernels, projection_kernels
 from papertrial.scenes.splatting.kernel_basis import (
     BANDS,
@@ -48,6 +50,7 @@ def rasterize_compiled(
     """
     if viewmat.requires_grad or intrinsics.requires_grad:
         raise BadInputError("backend='numba' gives no gradient of the camera; use backend='torch'")
+    _announce()
     if probe is None:
         probe = prims.means.new_zeros(len(prims), 2)
     outs = _Render.apply(
@@ -79,6 +82,17 @@ def warm_up() -> None:
     prims = Primitives(like.clone().requires_grad_(), torch.ones(1, 4), like, like[0, :1])
     out = rasterize_compiled(prims, torch.eye(4), torch.eye(3), 1, 1, like, Rules())
     out.features.sum().backward()
+
+
+@cache
+def _announce() -> None:
+    announce(
+        "the rasteriser",
+        projection_kernels.project,
+        projection_kernels.project_backward,
+        blending_kernels.blend,
+        backward_kernels.blend_backward,
+    )
 
 
 class _Render(torch.autograd.Function):
