@@ -103,6 +103,13 @@ def test_frames_that_a_failed_run_left_behind_are_not_taken(deed, tmp_path, hype
     assert {frame["w"] for frame in json.loads(left.read_text())["frames"]} == {12}
 
 
+def test_frames_at_another_reduction_are_read(deed, tmp_path, hypernerf_folder):
+    with pytest.raises(BadInputError, match=r"there is no image .*rgb/1x"):
+        deed(reduction=1).run(quietly)
+    with pytest.raises(BadInputError, match="reduction must be at least 1, got 0"):
+        deed(reduction=0).run(quietly)
+
+
 def test_a_run_is_not_gone_on_with_on_other_frames(deed, tmp_path, hypernerf_folder):
     deed().run(quietly)
     image = hypernerf_folder / "rgb" / "2x" / "train_00003.png"

@@ -10,8 +10,10 @@ import torch
 
 import papertrial.scenes.modec_gs as room
 from papertrial.errors import BadInputError
+from papertrial.scenes.cameras import near_plane
 from papertrial.scenes.modec_gs import Intervals, Player, TimedView, TrainingSettings, save_scene
 from papertrial.scenes.modec_gs import evaluation as evaluating
+from papertrial.scenes.modec_gs.apply import ReconstructMotion
 from papertrial.scenes.modec_gs.arms import (
     ARMS,
     SMALL,
@@ -310,6 +312,25 @@ def test_masked_frames_are_scored_inside_their_masks(hypernerf_folder, tmp_path)
     whole = [view._replace(mask=None) for view in views]
     assert evaluating.score(wild, whole).psnr < scores[1].psnr - 3
     assert evaluating.score(wild, whole).ssim < scores[1].ssim - 0.1
+
+
+def test_nothing_is_cut_away_before_the_cameras_of_a_scene_in_small_units():
+    """Every arm, its still stage and `apply` take the near plane that fits the cameras."""
+    trial, capture = MotionTrial(), made_capture(0, 12, 24, 240)
+    small = []
+    for view in capture.train:
+        pose = view.camera.viewmat.clone()
+        pose[:3, 3] /= 20
+        small.append(view._replace(camera=dataclasses.replace(view.camera, viewmat=pose)))
+    expected = near_plane([view.camera for view in small])
+    assert expected < 0.05
+    closer = dataclasses.replace(capture, train=tuple(small), points=capture.points / 20)
+    sizes = trial._sizes(closer)
+    sizes = dataclasses.replace(sizes, voxel=sizes.voxel / 20)
+    assert all(scene_settings(arm, sizes, 100).near == expected for arm in ARMS)
+    assert still_training(closer, sizes, trial._training(0, 1.0), 2).scene.settings.near == expected
+    assert trial._sizes(capture).near == 0.2
+    assert ReconstructMotion(out=Path("out"))._settings(small).near == expected
 
 
 def test_more_segments_than_the_users_frames_fill_are_told_at_once(hypernerf_folder):
