@@ -248,6 +248,16 @@ def test_a_step_that_is_not_finite_changes_nothing(make_training):
         assert torch.equal(one.nan_to_num(), before[name].nan_to_num())
 
 
+@pytest.mark.parametrize("variant", ["two-anchor-stages", "gad-lgd"])
+def test_anchors_at_no_place_are_a_divergence(variant, make_training):
+    """No camera sees them, so that the frame is empty and its loss looks fine."""
+    training = make_training(coarse=0, fine=9, scene_changes=VARIANTS[variant].changes)
+    head = training.scene.global_deformation.network.heads["positions"]
+    with torch.no_grad():
+        head[-1].bias.fill_(math.nan)
+    assert diverged_at(fit(training, 9)) == 1
+
+
 def test_the_papers_numbers():
     settings = TrainingSettings()
     assert (settings.coarse, settings.fine, settings.batch, settings.background) == (3_000, 20_000, 4, 1.0)
