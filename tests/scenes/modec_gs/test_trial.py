@@ -165,6 +165,16 @@ def test_runs_of_the_papers_length_have_its_schedules():
     assert (short.schedule, short.growth.stop) == (300, 150)  # of 30,000 and 15,000
 
 
+def test_what_is_prepared_is_the_still_stage_after_all_of_its_steps(prepared):
+    capture = QUICK._capture(0)
+    training = still_training(capture, QUICK._sizes(capture), QUICK._training(0, 1.0), QUICK.coarse)
+    for number in range(QUICK.coarse):
+        training.step(number)
+    kept, expected = load_scene(prepared / "still.safetensors").anchors, training.scene.anchors
+    assert bool(expected.features.any())  # zero before the first step
+    torch.testing.assert_close(kept.features, expected.features, rtol=1e-4, atol=1e-6)
+
+
 def test_the_still_arm_takes_as_many_steps_without_any_motion(prepared):
     trial = dataclasses.replace(QUICK, rate=None)
     watch = Watch(prepared)

@@ -112,8 +112,8 @@ def test_every_arm_has_the_terms_that_it_should(inputs, arm):
     fitted = start(inputs, arm=arm)
     history = fit(fitted, 8)
     seen = {name for step in history for name in step}
-    assert ("depth_prior" in seen) == (arm not in ("2dgs", "no-depth"))
-    assert ("normal_prior" in seen) == (arm not in ("2dgs", "no-normal"))
+    assert ("depth_prior" in seen) == (arm not in ("2dgs", "no-depth", "no-priors"))
+    assert ("normal_prior" in seen) == (arm not in ("2dgs", "no-normal", "no-priors"))
     assert ("multi_view" in seen) == (arm not in ("2dgs", "no-mv"))
     assert isinstance(fitted, PlainFit if arm in ("2dgs", "no-seeds") else SeedFit)
     assert surfels_of(fitted) > 0

@@ -25,7 +25,7 @@ from papertrial.scenes.room_2dgs.settings import (
 )
 from papertrial.scenes.surface_views import SurfaceShape
 
-ARMS = ("2dgs", "room_2dgs", "no-seeds", "no-depth", "no-normal", "no-mv")
+ARMS = ("2dgs", "room_2dgs", "no-seeds", "no-depth", "no-normal", "no-priors", "no-mv")
 _WITHOUT_SEEDS = ("2dgs", "no-seeds")
 
 
@@ -36,7 +36,7 @@ class ArmSettings:
     Attributes:
         seeds: of the arms with seeds.
         plain: of plain 2DGS and of the arm without seeds.
-        priors: of all arms but plain 2DGS.
+        priors: of all arms but plain 2DGS and the one without them.
         multi_view: of all arms but plain 2DGS and the one without it.
     """
 
@@ -73,12 +73,13 @@ def make_fit(
 
     "2dgs" is plain 2DGS: a surfel a point, cloned and split. "room_2dgs" is the method. "no-seeds" is plain 2DGS with
     the method's priors and multi-view term: the paper does not say what stands in the seeds' place. "no-depth",
-    "no-normal" and "no-mv" are the method without the depth prior, the normal prior and the multi-view term.
+    "no-normal", "no-priors" and "no-mv" are the method without the depth prior, the normal prior, either, and the
+    multi-view term.
 
     Args:
         arm: one of `ARMS`.
         views: cameras and photographs.
-        priors: of each view; plain 2DGS does not look at them.
+        priors: of each view; plain 2DGS and "no-priors" do not look at them.
         points: sparse points.
         colours: of the points; seeds do not look at them.
         settings: with the step counts of this run.
@@ -123,7 +124,9 @@ def _terms(
     if arm == "no-normal":
         chosen = replace(chosen, normal=0.0)
     cameras = [view.camera for view in views]
-    terms: list[LossTerm] = [PriorTerm(priors, cameras, chosen, points)]
+    terms: list[LossTerm] = []
+    if arm != "no-priors":
+        terms.append(PriorTerm(priors, cameras, chosen, points))
     if arm != "no-mv":
         terms.append(MultiViewTerm(views, look, settings.multi_view, settings.seeds.seed))
     return terms

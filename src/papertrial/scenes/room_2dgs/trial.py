@@ -33,11 +33,11 @@ _INPUTS = "inputs.safetensors"
 class RoomTrial(Trial):
     """Reconstruct one room with plain 2DGS, with 2DGS-Room, and with 2DGS-Room less each of its parts.
 
-    The room is 4 x 3 x 2.6 m with a table, a sofa and a poster; walls and ceiling have no texture, so that photographs
-    say nothing about where they are and structure from motion has no points there. All arms get the same photographs,
-    sparse points, steps and rasteriser; all but plain 2DGS get depth known up to scale and shift and normals turned by
-    5 degrees along each of two axes, 6.3 in the mean. Depth rendered in all training views is fused, and points on the
-    fused surface are held against true ones at 5 cm.
+    The room is 4 x 3 x 2.6 m with a table, a sofa and a poster; walls and ceiling have no texture, so that
+    photographs say nothing about where they are and structure from motion has no points there. All arms get the
+    same photographs, sparse points, steps and rasteriser; all but plain 2DGS and no-priors get depth known up to
+    scale and shift and normals turned by 5 degrees along each of two axes, 6.3 in the mean. Depth rendered in all
+    training views is fused, and points on the fused surface are held against true ones at 5 cm.
 
     All step counts of the paper and its bases are for 30,000 iterations and follow in proportion: growth of seeds from
     a twentieth of the run to its middle, the multi-view term from a quarter on, normal consistency from 7/30 on;
@@ -107,7 +107,15 @@ class RoomTrial(Trial):
     backend: str = "auto"
     device: str = "cpu"
 
-    arms: ClassVar[tuple[str, ...]] = ("2dgs", "room_2dgs", "no-seeds", "no-depth", "no-normal", "no-mv")
+    arms: ClassVar[tuple[str, ...]] = (
+        "2dgs",
+        "room_2dgs",
+        "no-seeds",
+        "no-depth",
+        "no-normal",
+        "no-priors",
+        "no-mv",
+    )
     metrics: ClassVar[Mapping[str, Metric]] = {
         "f_score": Metric("", "higher"),
         "accuracy": Metric("m", "lower"),
