@@ -48,6 +48,7 @@ def _start(lab, *words):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, "COLUMNS": "200"},  # narrow columns break words apart, wherever a run was stopped
         start_new_session=True,
     )
 
