@@ -37,7 +37,7 @@ _POSITIVE = (
 _PAPERS_VOXEL = 0.01
 _STILL = "still.safetensors"
 _FIRST_CLIP = 400  # clips before it were looked at while the trial was made
-_RATES = (8.0, 16.0)  # at 32 and 64 no arm was clearly better on the clips that were looked at
+_RATES = (8.0, 16.0)  # at 32 no arm was clearly better on the clips that were looked at
 
 
 @dataclass(frozen=True)

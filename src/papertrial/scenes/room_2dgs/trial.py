@@ -52,6 +52,9 @@ class RoomTrial(Trial):
     tune their learning rates, which are for a run sixty times as long; the arms with seeds share one. In the tuning
     room rates of 1, 2.5 and 20 are worse than the better one of the grid. A `rate` of 1 gives every arm the paper's.
 
+    Runs are chaotic: rounding alone moves the F-score of a room by a tenth or more (0.38 and 0.55 for the same room and
+    seed, with one formula written in two ways). Three rooms say little about differences below that.
+
     With `colmap` the same arms reconstruct a capture of your own. Its priors have to lie there before:
     `papertrial.scenes.reconstructing.write_priors` asks networks about its photographs and writes them.
 
